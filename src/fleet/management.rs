@@ -1,0 +1,81 @@
+//! What people do with one runner.
+
+use super::{Fleet, names};
+use crate::auth::Actor;
+use crate::error::{AppError, Result};
+use crate::events::Event;
+use crate::model::AccessTokenScope;
+use crate::store::models::RunnerRow;
+
+/// What changes; `None` leaves it as it is.
+#[derive(Clone, Debug, Default)]
+pub struct RunnerUpdate {
+    /// Display name.
+    pub name: Option<String>,
+    /// What it is, for people.
+    pub description: Option<String>,
+    /// Its labels, all but those of its registration token.
+    pub labels: Option<Vec<String>>,
+    /// Whether it gets no new work.
+    pub disabled: Option<bool>,
+    /// A remark for those who manage it.
+    pub note: Option<String>,
+}
+
+impl Fleet {
+    /// Changes a runner. Whoever manages its scope may.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `FORBIDDEN`, `BAD_USER_INPUT`.
+    pub async fn update_runner(&self, actor: &Actor, id: i64, update: RunnerUpdate) -> Result<RunnerRow> {
+        self.managed_runner(actor, id).await?;
+        let name = update.name.map(|name| names::display_name("name", &name)).transpose()?;
+        let description = update.description.map(|text| names::text("description", &text)).transpose()?;
+        let note = update.note.map(|text| names::text("note", &text)).transpose()?;
+        let labels = update.labels.map(|labels| names::labels("labels", &labels)).transpose()?;
+        let (disabled, now) = (update.disabled, self.now().as_micros());
+        let row = transact!(self.store, |db, queries| {
+            let changes = queries::runners::RunnerChanges {
+                name_key: name.as_deref().map(str::to_lowercase),
+                name,
+                description,
+                note,
+                disabled,
+                updated_at: Some(now),
+                ..Default::default()
+            };
+            let row = queries::runners::update(db, id, changes).await?;
+            let row = row.ok_or_else(|| AppError::not_found("The runner"))?;
+            if let Some(labels) = labels {
+                queries::runners::replace_labels(db, id, &labels).await?;
+            }
+            Ok(row)
+        })?;
+        if let Some(disabled) = disabled {
+            self.presence.set_disabled(&[id], disabled);
+        }
+        self.tell(Event::RunnerUpdated, row.id, row.scope_id, row.owner_id);
+        Ok(row)
+    }
+
+    /// Deletes a runner. Whoever manages its scope may.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `FORBIDDEN`.
+    pub async fn delete_runner(&self, actor: &Actor, id: i64) -> Result<i64> {
+        self.managed_runner(actor, id).await?;
+        let gone = transact!(self.store, |db, queries| queries::runners::delete(db, vec![id]).await)?;
+        self.forget_runners(&gone);
+        if gone.is_empty() { Err(AppError::not_found("The runner")) } else { Ok(id) }
+    }
+
+    /// Checks that an actor manages a runner.
+    pub(super) async fn managed_runner(&self, actor: &Actor, id: i64) -> Result<RunnerRow> {
+        actor.user(AccessTokenScope::WriteRunner)?;
+        let row = self.seen_runner(actor, id).await?.ok_or_else(|| AppError::not_found("The runner"))?;
+        if actor.manages(row.owner_id) {
+            return Ok(row);
+        }
+        Err(AppError::forbidden("You may see this runner but not manage it; ask an owner of its scope."))
+    }
+}

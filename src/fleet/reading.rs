@@ -1,0 +1,293 @@
+//! What an actor may read, and how a request for a list becomes one that both databases understand.
+
+use uuid::Uuid;
+
+use super::Fleet;
+use super::presence::Counts;
+use crate::auth::{Actor, describe};
+use crate::error::{AppError, Result};
+use crate::model::{AccessTokenScope, INSTANCE, RunnerStatus, ScopeKind};
+use crate::store::lists::{RunnerFilter, RunnerList, RunnerOrder, RunnerParent, Visible};
+use crate::store::models::{HISTORY_LENGTH, RegistrationTokenRow, RunnerRow, ScopeRow, TransitionRow};
+
+/// Longest text to search for, in characters.
+const LONGEST_SEARCH: usize = 100;
+
+/// A scope, as a caller names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScopeRef {
+    /// The instance.
+    Global,
+    /// A user or an organization.
+    Owner(String),
+    /// `owner/name`.
+    Repository(String),
+}
+
+/// What a caller asks of runners in a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunnerQuery {
+    /// Only those of some statuses.
+    pub statuses: Option<Vec<RunnerStatus>>,
+    /// Only those that carry all of these labels.
+    pub labels: Vec<String>,
+    /// Only those with this text in name, description or UUID.
+    pub search: Option<String>,
+    /// Only those that are, or are not, ephemeral.
+    pub ephemeral: Option<bool>,
+    /// Only those that are, or are not, disabled.
+    pub disabled: Option<bool>,
+    /// Only those not heard from for so many seconds.
+    pub offline_for_seconds: Option<i64>,
+}
+
+impl Fleet {
+    /// Checks that an actor has shown who it is.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` for nobody.
+    pub fn may_look(&self, actor: &Actor) -> Result<()> {
+        match actor {
+            Actor::Anonymous => actor.user(AccessTokenScope::ReadRunner).map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The instance's own scope.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` for nobody.
+    pub async fn instance(&self, actor: &Actor) -> Result<ScopeRow> {
+        self.may_look(actor)?;
+        let found = read!(self.store, |db, queries| queries::scopes::by_ids(db, vec![INSTANCE]).await)?;
+        found.into_iter().next().ok_or_else(|| AppError::internal("the instance's scope is missing"))
+    }
+
+    /// The scope of a path, if it exists for the actor.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` for nobody.
+    pub async fn scope_at(&self, actor: &Actor, path: &str) -> Result<Option<ScopeRow>> {
+        self.may_look(actor)?;
+        let key = path.to_lowercase();
+        let found = read!(self.store, |db, queries| queries::scopes::by_path(db, &key).await)?;
+        Ok(found.filter(|scope| actor.sees(scope)))
+    }
+
+    /// The scope that a caller names.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` when it does not exist for the actor; `BAD_USER_INPUT` for what is no path.
+    pub async fn scope(&self, actor: &Actor, scope: &ScopeRef) -> Result<ScopeRow> {
+        let (path, kind) = match scope {
+            ScopeRef::Global => ("", ScopeKind::Global),
+            ScopeRef::Owner(login) if login.is_empty() || login.contains('/') => {
+                return Err(AppError::bad_input(
+                    "scope",
+                    "owner is the login of a user or an organization, such as acme; a repository is named with repository.",
+                ));
+            }
+            ScopeRef::Owner(login) => (login.as_str(), ScopeKind::Organization),
+            ScopeRef::Repository(path) if path.split('/').filter(|part| !part.is_empty()).count() != 2 => {
+                return Err(AppError::bad_input(
+                    "scope",
+                    "repository is the owner and the name with a slash between, such as acme/api.",
+                ));
+            }
+            ScopeRef::Repository(path) => (path.as_str(), ScopeKind::Repository),
+        };
+        self.scope_at(actor, path).await?.ok_or_else(|| match kind {
+            ScopeKind::Organization => AppError::not_found("The user or organization"),
+            kind => AppError::not_found(&describe(kind)),
+        })
+    }
+
+    /// An account of a kind, if it exists for the actor.
+    pub(super) async fn seen_account(&self, actor: &Actor, login: &str, kind: ScopeKind) -> Result<ScopeRow> {
+        let found = self.scope_at(actor, login).await?.filter(|scope| scope.kind == kind);
+        found.ok_or_else(|| AppError::not_found(&describe(kind)))
+    }
+
+    /// An account of either kind, if it exists for the actor.
+    pub(super) async fn seen_owner(&self, actor: &Actor, login: &str) -> Result<ScopeRow> {
+        let found = self.scope_at(actor, login).await?;
+        let found = found.filter(|scope| matches!(scope.kind, ScopeKind::User | ScopeKind::Organization));
+        found.ok_or_else(|| AppError::not_found("The user or organization"))
+    }
+
+    /// A runner, if it exists for the actor.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` for nobody, `FORBIDDEN` for a token that may not read runners.
+    pub async fn seen_runner(&self, actor: &Actor, id: i64) -> Result<Option<RunnerRow>> {
+        actor.require_reader(AccessTokenScope::ReadRunner)?;
+        let found = read!(self.store, |db, queries| queries::runners::by_ids(db, vec![id]).await)?.pop();
+        Ok(found.filter(|row| actor.sees_runner(row.id, row.owner_id)))
+    }
+
+    /// A runner by its UUID, if it exists for the actor.
+    ///
+    /// # Errors
+    /// As [`Fleet::seen_runner`].
+    pub async fn seen_runner_by_uuid(&self, actor: &Actor, uuid: Uuid) -> Result<Option<RunnerRow>> {
+        actor.require_reader(AccessTokenScope::ReadRunner)?;
+        let uuid = uuid.hyphenated().to_string();
+        let found = read!(self.store, |db, queries| queries::runners::by_uuid(db, &uuid).await)?;
+        Ok(found.filter(|row| actor.sees_runner(row.id, row.owner_id)))
+    }
+
+    /// A registration token, for those who manage its scope; to everyone else there is none.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` for nobody, `FORBIDDEN` for an access token that may not read runners.
+    pub async fn seen_registration_token(&self, actor: &Actor, id: i64) -> Result<Option<RegistrationTokenRow>> {
+        actor.require_reader(AccessTokenScope::ReadRunner)?;
+        let found = read!(self.store, |db, queries| {
+            let token = queries::registration_tokens::by_ids(db, vec![id]).await?.pop();
+            let scope = match &token {
+                Some(token) => queries::scopes::by_ids(db, vec![token.scope_id]).await?.pop(),
+                None => None,
+            };
+            Ok(token.zip(scope))
+        })?;
+        Ok(found.filter(|(_, scope)| actor.manages(scope.owner_id())).map(|(token, _)| token))
+    }
+
+    /// The runners of a scope, or without one all that exist for the actor.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` for a scope that does not exist for the actor, `BAD_USER_INPUT`, `UNAUTHENTICATED`, `FORBIDDEN`.
+    pub async fn runner_list(
+        &self,
+        actor: &Actor,
+        scope: Option<&ScopeRow>,
+        include_inherited: bool,
+        query: &RunnerQuery,
+        order: RunnerOrder,
+    ) -> Result<RunnerList> {
+        actor.require_reader(AccessTokenScope::ReadRunner)?;
+        let filter = self.runner_filter(query).await?;
+        let Some(scope) = scope else {
+            return Ok(RunnerList { parent: RunnerParent::Everything, visible: actor.visible(), filter, order });
+        };
+        if !actor.sees(scope) {
+            return Err(AppError::not_found(&describe(scope.kind)));
+        }
+        let mut scopes = vec![scope.id];
+        if include_inherited {
+            scopes.extend([scope.owner_id(), INSTANCE]);
+            scopes.sort_unstable();
+            scopes.dedup();
+        }
+        // Whoever sees a scope sees all its runners and those above; a runner sees itself.
+        let visible = match actor.visible() {
+            Visible::Runner(id) => Visible::Runner(id),
+            _ => Visible::Everything,
+        };
+        Ok(RunnerList { parent: RunnerParent::Scopes(scopes), visible, filter, order })
+    }
+
+    /// The runners that a registration token made, for those who manage its scope.
+    ///
+    /// # Errors
+    /// As [`Fleet::runner_list`].
+    pub async fn runners_of_token(
+        &self,
+        actor: &Actor,
+        token_id: i64,
+        query: &RunnerQuery,
+        order: RunnerOrder,
+    ) -> Result<RunnerList> {
+        actor.require_reader(AccessTokenScope::ReadRunner)?;
+        let filter = self.runner_filter(query).await?;
+        Ok(RunnerList { parent: RunnerParent::Token(token_id), visible: actor.visible(), filter, order })
+    }
+
+    async fn runner_filter(&self, query: &RunnerQuery) -> Result<RunnerFilter> {
+        let search = query.search.as_deref().map(str::trim).filter(|search| !search.is_empty());
+        if search.is_some_and(|search| search.chars().count() > LONGEST_SEARCH) {
+            return Err(AppError::bad_input(
+                "filter",
+                format!("The text to search for has more than {LONGEST_SEARCH} characters. Give a part of it."),
+            ));
+        }
+        if query.labels.len() > super::names::MOST_LABELS {
+            return Err(AppError::bad_input("filter", "At most 100 labels can be asked for."));
+        }
+        if query.offline_for_seconds.is_some_and(|seconds| seconds < 0) {
+            return Err(AppError::bad_input("filter", "offlineForSeconds cannot be negative."));
+        }
+        let statuses = match &query.statuses {
+            Some(statuses) => Some(self.presence.status_filter(statuses, &self.store).await?),
+            None => None,
+        };
+        Ok(RunnerFilter {
+            statuses,
+            labels: query.labels.clone(),
+            search: search.map(str::to_owned),
+            ephemeral: query.ephemeral,
+            disabled: query.disabled,
+            last_online_before: query.offline_for_seconds.map(|seconds| {
+                let silence = std::time::Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+                (self.now() - silence).as_micros()
+            }),
+        })
+    }
+
+    /// Checks that an actor may see the registration tokens of a scope.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `FORBIDDEN`, `UNAUTHENTICATED`.
+    pub fn may_list_registration_tokens(&self, actor: &Actor, scope: &ScopeRow) -> Result<()> {
+        actor.require_manager(scope, AccessTokenScope::ReadRunner)
+    }
+
+    /// Checks that a scope exists for an actor, for what hangs on it.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `UNAUTHENTICATED`.
+    pub fn may_look_into(&self, actor: &Actor, scope: &ScopeRow) -> Result<()> {
+        self.may_look(actor)?;
+        if actor.sees(scope) { Ok(()) } else { Err(AppError::not_found(&describe(scope.kind))) }
+    }
+
+    /// How many runners there are of what: in a scope itself, or without one among all that exist for the actor.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `FORBIDDEN`, `UNAUTHENTICATED`.
+    pub fn summary(&self, actor: &Actor, scope: Option<&ScopeRow>) -> Result<Counts> {
+        actor.require_reader(AccessTokenScope::ReadRunner)?;
+        if matches!(actor, Actor::Runner(_)) {
+            return Err(AppError::forbidden("A runner sees itself and not the fleet. Use a user's access token."));
+        }
+        if let Some(scope) = scope {
+            self.may_look_into(actor, scope)?;
+            return Ok(self.presence.in_scope(scope.id));
+        }
+        Ok(match actor.visible() {
+            Visible::Everything => self.presence.everything(),
+            Visible::Owners(owners) => self.presence.of_owners(&owners),
+            Visible::Runner(_) => Counts::default(),
+        })
+    }
+
+    /// The last changes of runners, newest first, those that are not written yet included.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE`.
+    pub async fn histories(&self, ids: &[i64]) -> Result<Vec<TransitionRow>> {
+        // Memory first: what is written between the two looks is then in both, and never in neither.
+        let unwritten = self.presence.unwritten_histories(ids);
+        let ids = ids.to_vec();
+        let mut rows = read!(self.store, |db, queries| queries::presence::histories(db, ids).await)?;
+        rows.extend(unwritten);
+        rows.sort_by_key(|row| (row.runner_id, std::cmp::Reverse(row.number)));
+        rows.dedup_by_key(|row| (row.runner_id, row.number));
+        let mut kept = (0, 0);
+        rows.retain(|row| {
+            kept = if kept.0 == row.runner_id { (kept.0, kept.1 + 1) } else { (row.runner_id, 1) };
+            kept.1 <= HISTORY_LENGTH
+        });
+        Ok(rows)
+    }
+}

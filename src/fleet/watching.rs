@@ -1,0 +1,267 @@
+//! Who may watch what, for as long as it may: streams of events that end with the right to see them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+
+use super::Fleet;
+use super::presence::Snapshot;
+use crate::auth::Actor;
+use crate::clock::Timestamp;
+use crate::error::{AppError, Result};
+use crate::events::{AccessChange, Event, EventKind, Missed, Occurrence, Subscription, Topic};
+use crate::model::AccessTokenScope;
+use crate::store::lists::Visible;
+use crate::store::models::ScopeRow;
+
+/// Most runners of one subscription.
+const MOST_RUNNERS: usize = 100;
+
+/// What is to be watched.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// Events of these kinds.
+    pub kinds: Vec<EventKind>,
+    /// Of runners of this scope; without, of all that exist for the actor.
+    pub scope: Option<ScopeRow>,
+    /// Of these runners only.
+    pub runner_ids: Option<Vec<i64>>,
+}
+
+/// What a watcher gets.
+#[derive(Clone, Debug)]
+pub enum Watched {
+    /// Something happened.
+    Occurrence(Arc<Occurrence>),
+    /// So many events were missed at least, because the watcher was too slow. What follows is what is true now.
+    Missed(u64),
+}
+
+/// An open watch.
+pub struct Watcher {
+    fleet: Fleet,
+    actor: Actor,
+    watch: Watch,
+    /// The runners of `watch.runner_ids` with the account above each.
+    runners: Vec<(i64, i64)>,
+    events: Subscription,
+    access: Subscription,
+    ready: VecDeque<Watched>,
+    /// When the last event that was handed out happened: after a gap, what changed since is told again.
+    seen_until: Timestamp,
+    /// What was told after a gap, so that the same change does not come twice.
+    told: HashMap<i64, Timestamp>,
+    is_over: bool,
+}
+
+impl Fleet {
+    /// Begins to watch.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` for a scope or a runner that does not exist for the actor, `BAD_USER_INPUT`, `UNAUTHENTICATED`,
+    /// `FORBIDDEN`.
+    pub async fn watch(&self, actor: &Actor, watch: Watch) -> Result<Watcher> {
+        actor.require_reader(AccessTokenScope::ReadRunner)?;
+        if let Some(scope) = &watch.scope {
+            self.may_look_into(actor, scope)?;
+        }
+        let runners = match &watch.runner_ids {
+            Some(ids) => self.watched_runners(actor, ids, watch.scope.as_ref()).await?,
+            None => Vec::new(),
+        };
+        // Rights first: a change of them between the check and the first event must not be missed.
+        let access = self.bus.subscribe(&[EventKind::Access], [Topic::Everything]);
+        let actor = self.authenticator.again(actor).await?;
+        let events = self.bus.subscribe(&watch.kinds, topics(&actor, &watch, &runners));
+        Ok(Watcher {
+            fleet: self.clone(),
+            actor,
+            watch,
+            runners,
+            events,
+            access,
+            ready: VecDeque::new(),
+            seen_until: self.now(),
+            told: HashMap::new(),
+            is_over: false,
+        })
+    }
+
+    async fn watched_runners(&self, actor: &Actor, ids: &[i64], scope: Option<&ScopeRow>) -> Result<Vec<(i64, i64)>> {
+        if ids.is_empty() || ids.len() > MOST_RUNNERS {
+            return Err(AppError::bad_input(
+                "runnerIds",
+                format!("Name 1 to {MOST_RUNNERS} runners, or leave runnerIds out to watch all of a scope."),
+            ));
+        }
+        let wanted = ids.to_vec();
+        let rows = read!(self.store, |db, queries| queries::runners::by_ids(db, wanted).await)?;
+        let runners: Vec<(i64, i64)> = rows
+            .iter()
+            .filter(|row| actor.sees_runner(row.id, row.owner_id))
+            .filter(|row| scope.is_none_or(|scope| scope.id == row.scope_id))
+            .map(|row| (row.id, row.owner_id))
+            .collect();
+        if ids.iter().all(|id| runners.iter().any(|(runner, _)| runner == id)) {
+            Ok(runners)
+        } else {
+            Err(AppError::not_found("A runner of runnerIds"))
+        }
+    }
+}
+
+/// The topics of a watch. They do not overlap.
+fn topics(actor: &Actor, watch: &Watch, runners: &[(i64, i64)]) -> Vec<Topic> {
+    if watch.runner_ids.is_some() {
+        let mut ids: Vec<i64> = runners.iter().map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        return ids.into_iter().map(Topic::Runner).collect();
+    }
+    match (&watch.scope, actor.visible()) {
+        (_, Visible::Runner(id)) => vec![Topic::Runner(id)],
+        (Some(scope), _) => vec![Topic::Scope(scope.id)],
+        (None, Visible::Everything) => vec![Topic::Everything],
+        (None, Visible::Owners(owners)) => owners.into_iter().map(Topic::Owner).collect(),
+    }
+}
+
+impl Watcher {
+    /// The next event; after an error nothing more comes.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` when the credentials ended, `FORBIDDEN` when the right to see did.
+    pub async fn next(&mut self) -> Option<Result<Watched>> {
+        if self.is_over {
+            return None;
+        }
+        loop {
+            if let Some(watched) = self.ready.pop_front() {
+                return Some(Ok(watched));
+            }
+            let end = self.expires_at();
+            let clock = self.fleet.clock.clone();
+            let expiry = async move {
+                match end {
+                    Some(end) => clock.sleep_until(end).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let step = tokio::select! {
+                biased;
+                change = self.access.next() => match change {
+                    Some(Ok(change)) if !self.concerns(&change.event) => Ok(()),
+                    _ => self.check_again().await,
+                },
+                () = expiry => self.check_again().await,
+                event = self.events.next() => match event {
+                    Some(Ok(occurrence)) => {
+                        self.take(occurrence);
+                        Ok(())
+                    }
+                    Some(Err(Missed(missed))) => {
+                        self.start_over(missed);
+                        Ok(())
+                    }
+                    None => return None,
+                },
+            };
+            if let Err(error) = step {
+                self.is_over = true;
+                return Some(Err(error));
+            }
+        }
+    }
+
+    fn expires_at(&self) -> Option<Timestamp> {
+        match &self.actor {
+            Actor::User(user) => user.token.expires_at,
+            Actor::Runner(runner) => runner.expires_at,
+            Actor::Anonymous | Actor::System => None,
+        }
+    }
+
+    fn concerns(&self, event: &Event) -> bool {
+        let Event::AccessChanged(change) = event else { return false };
+        match (change, &self.actor) {
+            (AccessChange::User(id), Actor::User(user)) => user.id == *id,
+            (AccessChange::Runner(id), Actor::Runner(runner)) => runner.id == *id,
+            (AccessChange::Scope(id), _) => self.watch.scope.as_ref().is_some_and(|scope| scope.id == *id),
+            _ => false,
+        }
+    }
+
+    /// Shows the credentials again, and watches what they allow now.
+    async fn check_again(&mut self) -> Result<()> {
+        let actor = self.fleet.authenticator.again(&self.actor).await?;
+        let lost = |what: &str| AppError::forbidden(format!("You may no longer see {what}; the stream ends."));
+        actor.require_reader(AccessTokenScope::ReadRunner)?;
+        if let Some(scope) = &self.watch.scope {
+            let id = scope.id;
+            let found = read!(self.fleet.store, |db, queries| queries::scopes::by_ids(db, vec![id]).await)?;
+            if !found.iter().any(|scope| actor.sees(scope)) {
+                return Err(lost("the scope"));
+            }
+        }
+        if self.runners.iter().any(|(id, owner)| !actor.sees_runner(*id, *owner)) {
+            return Err(lost("one of the runners"));
+        }
+        let before = topics(&self.actor, &self.watch, &self.runners);
+        self.actor = actor;
+        if topics(&self.actor, &self.watch, &self.runners) != before {
+            self.start_over(0);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, occurrence: Arc<Occurrence>) {
+        let is_told = matches!(occurrence.event, Event::StatusChanged { .. })
+            && self.told.get(&occurrence.runner_id).is_some_and(|told| occurrence.at <= *told);
+        if is_told {
+            return;
+        }
+        self.seen_until = self.seen_until.max(occurrence.at);
+        self.ready.push_back(Watched::Occurrence(occurrence));
+    }
+
+    /// After a gap: watches afresh, and tells the current status of every runner whose status changed meanwhile. First the
+    /// watching, then the look, so that nothing falls between.
+    fn start_over(&mut self, missed: u64) {
+        self.events = self.fleet.bus.subscribe(&self.watch.kinds, topics(&self.actor, &self.watch, &self.runners));
+        self.told.clear();
+        if missed > 0 {
+            self.ready.push_back(Watched::Missed(missed));
+        }
+        if !self.watch.kinds.contains(&EventKind::Status) {
+            return;
+        }
+        let mut changed = self.fleet.presence.changed_since(self.seen_until);
+        changed.retain(|runner| self.covers(runner));
+        changed.sort_by_key(|runner| (runner.status_since, runner.id));
+        for runner in changed {
+            self.told.insert(runner.id, runner.status_since);
+            self.seen_until = self.seen_until.max(runner.status_since);
+            self.ready.push_back(Watched::Occurrence(Arc::new(Occurrence {
+                event: Event::StatusChanged { previous: runner.previous, current: runner.status },
+                runner_id: runner.id,
+                scope_id: runner.scope_id,
+                owner_id: runner.owner_id,
+                at: runner.status_since,
+            })));
+        }
+    }
+
+    fn covers(&self, runner: &Snapshot) -> bool {
+        if self.watch.runner_ids.is_some() {
+            return self.runners.iter().any(|(id, _)| *id == runner.id);
+        }
+        self.actor.sees_runner(runner.id, runner.owner_id)
+            && self.watch.scope.as_ref().is_none_or(|scope| scope.id == runner.scope_id)
+    }
+
+    /// The actor, as of the last check.
+    pub const fn actor(&self) -> &Actor {
+        &self.actor
+    }
+}

@@ -1,0 +1,54 @@
+//! What every resolver finds: who asks, the fleet, and the loaders of this one request.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use async_graphql::Context;
+use async_graphql::dataloader::DataLoader;
+use parking_lot::RwLock;
+
+use super::loaders::StoreLoader;
+use crate::auth::Actor;
+use crate::fleet::Fleet;
+
+/// The context of one request. Loaders live as long as it does, so nothing of one caller reaches another.
+pub(super) struct RequestContext {
+    actor: RwLock<Arc<Actor>>,
+    pub(super) address: Option<IpAddr>,
+    pub(super) fleet: Fleet,
+    pub(super) loader: DataLoader<StoreLoader>,
+}
+
+/// Keys of one batch: a page of a hundred things with a few edges each fits.
+const BATCH: usize = 1_000;
+
+impl RequestContext {
+    pub(super) fn new(fleet: &Fleet, actor: Actor, address: Option<IpAddr>) -> Self {
+        Self {
+            actor: RwLock::new(Arc::new(actor)),
+            address,
+            fleet: fleet.clone(),
+            loader: DataLoader::new(StoreLoader::new(fleet.clone()), tokio::spawn).max_batch_size(BATCH),
+        }
+    }
+
+    /// Who asks. In a stream that may change: a member may have become an owner.
+    pub(super) fn actor(&self) -> Arc<Actor> {
+        self.actor.read().clone()
+    }
+
+    pub(super) fn set_actor(&self, actor: &Actor) {
+        *self.actor.write() = Arc::new(actor.clone());
+    }
+}
+
+/// Finds the request's context.
+pub(super) trait ContextExt {
+    fn request(&self) -> &RequestContext;
+}
+
+impl ContextExt for Context<'_> {
+    fn request(&self) -> &RequestContext {
+        self.data_unchecked::<Arc<RequestContext>>()
+    }
+}

@@ -1,0 +1,400 @@
+//! Documents: scanned before they are parsed, parsed once, and measured before they are validated.
+//!
+//! The measures are taken in ways whose cost cannot explode: nesting is counted on the text, so that the parser cannot run out
+//! of stack; selections and depth of each fragment are computed once and added up saturating, so that fragments that spread
+//! each other twice, twenty deep, cost what twenty fragments cost.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_graphql::parser::types::{ExecutableDocument, Field, OperationDefinition, Selection, SelectionSet};
+use async_graphql::parser::{self, Positioned};
+use async_graphql::{Name, ServerError, Value, Variables};
+use moka::sync::Cache;
+
+use super::pagination::{DEFAULT_PAGE, LARGEST_PAGE};
+use crate::error::{AppError, ErrorCode, Result};
+
+/// What a document may be.
+#[derive(Clone, Copy, Debug)]
+pub struct DocumentLimits {
+    /// Deepest nesting, fragments included.
+    pub depth: usize,
+    /// Most selections, fragments spread out.
+    pub selections: u64,
+    /// Largest cost: fields, those of a list times its page size.
+    pub cost: u64,
+}
+
+/// Deepest nesting of brackets in the text: values nest too.
+const DEEPEST_BRACKETS: usize = 60;
+/// Larger documents are parsed each time: they are not what comes a thousand times a second.
+const LARGEST_REMEMBERED: usize = 8 * 1024;
+
+/// A document that has been parsed.
+#[derive(Debug)]
+pub(super) struct Document {
+    pub(super) parsed: ExecutableDocument,
+}
+
+/// Parses documents, and remembers them.
+pub(super) struct Documents {
+    limits: DocumentLimits,
+    cache: Cache<String, Arc<Document>>,
+}
+
+impl Documents {
+    pub(super) fn new(limits: DocumentLimits, remembered: u64) -> Self {
+        Self { limits, cache: Cache::builder().max_capacity(remembered).build() }
+    }
+
+    /// The document of a text.
+    pub(super) fn parse(&self, text: &str) -> Result<Arc<Document>> {
+        if let Some(known) = self.cache.get(text) {
+            return Ok(known);
+        }
+        if brackets(text) > DEEPEST_BRACKETS {
+            return Err(too_deep(self.limits.depth));
+        }
+        let parsed = parser::parse_query(text).map_err(parse_error)?;
+        let measures = Measures::of(&parsed);
+        if measures.depth > self.limits.depth {
+            return Err(too_deep(self.limits.depth));
+        }
+        if measures.selections > self.limits.selections {
+            return Err(AppError::new(
+                ErrorCode::QueryTooComplex,
+                format!(
+                    "The document selects {} fields with its fragments spread out; at most {} are allowed. Ask for less, or \
+                     in several requests.",
+                    shown(measures.selections),
+                    self.limits.selections
+                ),
+            ));
+        }
+        let document = Arc::new(Document { parsed });
+        if text.len() <= LARGEST_REMEMBERED {
+            self.cache.insert(text.to_owned(), document.clone());
+        }
+        Ok(document)
+    }
+
+    /// Checks what an operation would cost with these variables.
+    pub(super) fn check_cost(
+        &self,
+        document: &Document,
+        operation: &OperationDefinition,
+        variables: &Variables,
+    ) -> Result<()> {
+        let cost = Cost { document: &document.parsed, operation, variables, fragments: HashMap::new() };
+        let cost = cost.total();
+        if cost <= self.limits.cost {
+            return Ok(());
+        }
+        Err(AppError::new(
+            ErrorCode::QueryTooComplex,
+            format!(
+                "The document could return {} fields, counting those of a list once for each row of its page; at most {} are \
+                 allowed. Ask for smaller pages (first, last) or fewer fields.",
+                shown(cost),
+                self.limits.cost
+            ),
+        ))
+    }
+}
+
+impl Document {
+    /// The operation that a request means.
+    pub(super) fn operation(&self, name: Option<&str>) -> Result<&OperationDefinition> {
+        let mut operations = self.parsed.operations.iter();
+        let found = match name {
+            Some(name) => operations.find(|(found, _)| found.is_some_and(|found| found == name)),
+            None if operations.len() > 1 => None,
+            None => operations.next(),
+        };
+        found.map(|(_, operation)| &operation.node).ok_or_else(|| {
+            AppError::new(
+                ErrorCode::GraphqlValidationFailed,
+                "The document has several operations or none of this name; say which with operationName.",
+            )
+        })
+    }
+}
+
+fn shown(count: u64) -> String {
+    // Saturated sums say only that they are too large.
+    if count > 1_000_000_000 { "more than a billion".to_owned() } else { count.to_string() }
+}
+
+fn too_deep(limit: usize) -> AppError {
+    AppError::new(
+        ErrorCode::QueryTooDeep,
+        format!("The document is nested more than {limit} deep. Ask in several requests."),
+    )
+}
+
+fn parse_error(error: parser::Error) -> AppError {
+    let error = ServerError::from(error);
+    let place =
+        error.locations.first().map(|at| format!(" (line {}, column {})", at.line, at.column)).unwrap_or_default();
+    // The parser's message draws the text; its last line says what it expected.
+    let reason = error.message.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let reason = reason.trim().trim_start_matches("= ").to_owned();
+    AppError::new(ErrorCode::GraphqlParseFailed, format!("The document is not GraphQL{place}: {reason}."))
+}
+
+/// The deepest nesting of brackets in a text, outside of strings and comments.
+fn brackets(text: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'{' | b'[' | b'(' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' | b')' => depth = depth.saturating_sub(1),
+            b'#' => {
+                while bytes.get(at).is_some_and(|byte| !matches!(byte, b'\n' | b'\r')) {
+                    at += 1;
+                }
+            }
+            b'"' => at = string_end(bytes, at),
+            _ => {}
+        }
+        at += 1;
+    }
+    deepest
+}
+
+/// Where the string that begins at a place ends; the end of the text when it does not.
+fn string_end(bytes: &[u8], start: usize) -> usize {
+    let is_block = bytes[start..].starts_with(b"\"\"\"");
+    let mut at = start + if is_block { 3 } else { 1 };
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'\\' => at += 1,
+            b'"' if !is_block => return at,
+            b'"' if bytes[at..].starts_with(b"\"\"\"") => return at + 2,
+            b'\n' if !is_block => return at,
+            _ => {}
+        }
+        at += 1;
+    }
+    bytes.len()
+}
+
+/// How deep and how large a document is, whatever its variables.
+#[derive(Clone, Copy, Debug, Default)]
+struct Measures {
+    depth: usize,
+    selections: u64,
+}
+
+impl Measures {
+    fn of(document: &ExecutableDocument) -> Self {
+        let mut known = HashMap::new();
+        let mut total = Self::default();
+        for (_, operation) in document.operations.iter() {
+            total = total.max(Self::of_set(document, &operation.node.selection_set.node, &mut known));
+        }
+        // Fragments that nothing spreads are validated all the same.
+        for name in document.fragments.keys() {
+            total = total.max(Self::of_fragment(document, name, &mut known));
+        }
+        total
+    }
+
+    fn max(self, other: Self) -> Self {
+        Self { depth: self.depth.max(other.depth), selections: self.selections.max(other.selections) }
+    }
+
+    fn of_set<'a>(
+        document: &'a ExecutableDocument,
+        set: &'a SelectionSet,
+        known: &mut HashMap<&'a str, Option<Self>>,
+    ) -> Self {
+        let mut total = Self::default();
+        for item in &set.items {
+            let (own, below) = match &item.node {
+                Selection::Field(field) => (1, Self::of_set(document, &field.node.selection_set.node, known)),
+                Selection::InlineFragment(fragment) => {
+                    (0, Self::of_set(document, &fragment.node.selection_set.node, known))
+                }
+                Selection::FragmentSpread(spread) => {
+                    (0, Self::of_fragment(document, &spread.node.fragment_name.node, known))
+                }
+            };
+            total.depth = total.depth.max(below.depth.saturating_add(own));
+            total.selections = total.selections.saturating_add(below.selections).saturating_add(1);
+        }
+        total
+    }
+
+    fn of_fragment<'a>(
+        document: &'a ExecutableDocument,
+        name: &'a str,
+        known: &mut HashMap<&'a str, Option<Self>>,
+    ) -> Self {
+        if let Some(known) = known.get(name) {
+            // One that is being measured spreads itself, which validation refuses.
+            return known.unwrap_or_default();
+        }
+        known.insert(name, None);
+        let measures = document
+            .fragments
+            .get(name)
+            .map_or_else(Self::default, |it| Self::of_set(document, &it.node.selection_set.node, known));
+        known.insert(name, Some(measures));
+        measures
+    }
+}
+
+/// What an operation could return: each field counts one, those below a list once for each row of its page.
+struct Cost<'a> {
+    document: &'a ExecutableDocument,
+    operation: &'a OperationDefinition,
+    variables: &'a Variables,
+    fragments: HashMap<&'a str, Option<u64>>,
+}
+
+impl<'a> Cost<'a> {
+    fn total(mut self) -> u64 {
+        self.of_set(&self.operation.selection_set.node)
+    }
+
+    fn of_set(&mut self, set: &'a SelectionSet) -> u64 {
+        set.items.iter().fold(0_u64, |sum, item| {
+            let cost = match &item.node {
+                Selection::Field(field) => self.of_field(field),
+                Selection::InlineFragment(fragment) => self.of_set(&fragment.node.selection_set.node),
+                Selection::FragmentSpread(spread) => self.of_fragment(&spread.node.fragment_name.node),
+            };
+            sum.saturating_add(cost)
+        })
+    }
+
+    fn of_fragment(&mut self, name: &'a str) -> u64 {
+        if let Some(known) = self.fragments.get(name) {
+            return known.unwrap_or_default();
+        }
+        self.fragments.insert(name, None);
+        let fragment = self.document.fragments.get(name);
+        let cost = fragment.map_or(0, |fragment| self.of_set(&fragment.node.selection_set.node));
+        self.fragments.insert(name, Some(cost));
+        cost
+    }
+
+    fn of_field(&mut self, field: &'a Positioned<Field>) -> u64 {
+        let below = self.of_set(&field.node.selection_set.node);
+        below.saturating_mul(self.rows(&field.node)).saturating_add(1)
+    }
+
+    /// How many rows a field may return. Lists are known by what is selected of them, and by their arguments.
+    fn rows(&self, field: &Field) -> u64 {
+        if let Some(Value::List(ids)) = self.argument(field, "ids") {
+            return u64::try_from(ids.len()).unwrap_or(u64::MAX);
+        }
+        let is_connection = field.selection_set.node.items.iter().any(|item| match &item.node {
+            Selection::Field(field) => matches!(field.node.name.node.as_str(), "nodes" | "edges"),
+            // A fragment on a connection may select them.
+            Selection::FragmentSpread(_) | Selection::InlineFragment(_) => {
+                field.get_argument("first").is_some() || field.get_argument("last").is_some()
+            }
+        });
+        if !is_connection {
+            return 1;
+        }
+        let asked = ["first", "last"].iter().find_map(|name| match self.argument(field, name)? {
+            Value::Number(number) => number.as_u64(),
+            _ => None,
+        });
+        let largest = u64::try_from(LARGEST_PAGE).unwrap_or(u64::MAX);
+        asked.unwrap_or(u64::try_from(DEFAULT_PAGE).unwrap_or(1)).min(largest)
+    }
+
+    /// An argument's value, with variables and their defaults filled in.
+    fn argument(&self, field: &Field, name: &str) -> Option<Value> {
+        let value = &field.get_argument(name)?.node;
+        value.clone().into_const_with(|name| self.variable(&name).ok_or(())).ok()
+    }
+
+    fn variable(&self, name: &Name) -> Option<Value> {
+        if let Some(given) = self.variables.get(name) {
+            return Some(given.clone());
+        }
+        let definition = self.operation.variable_definitions.iter().find(|it| it.node.name.node == *name)?;
+        definition.node.default_value().cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: DocumentLimits = DocumentLimits { depth: 20, selections: 1_000, cost: 20_000 };
+
+    fn check(text: &str, variables: serde_json::Value) -> Result<()> {
+        let documents = Documents::new(LIMITS, 10);
+        let document = documents.parse(text)?;
+        documents.check_cost(&document, document.operation(None)?, &Variables::from_json(variables))
+    }
+
+    fn code(text: &str) -> Option<ErrorCode> {
+        check(text, serde_json::json!({})).err().map(|error| error.code)
+    }
+
+    #[test]
+    fn brackets_in_strings_and_comments_do_not_nest() {
+        assert_eq!(brackets(r#"{ a(b: "{{{{" c: """ [[[ " [[[ """) # ((((("#), 2);
+        assert_eq!(brackets(r#"{ a(b: "\"{{" ) }"#), 2);
+        assert_eq!(brackets("\"unclosed {\n{[("), 3);
+    }
+
+    #[test]
+    fn deep_documents_are_refused_whatever_they_nest() {
+        assert_eq!(code(&format!("{}a{}", "{a".repeat(19), "}".repeat(19))), None);
+        assert_eq!(code(&format!("{}{}", "{a".repeat(21), "}".repeat(21))), Some(ErrorCode::QueryTooDeep));
+        for open in ["{a", "{a(b:[", "{a(b:{c:"] {
+            assert_eq!(code(&open.repeat(50_000)), Some(ErrorCode::QueryTooDeep));
+        }
+    }
+
+    #[test]
+    fn a_fragment_bomb_costs_no_more_than_its_fragments() {
+        let mut bomb = String::from("{...F0}");
+        for number in 0..40 {
+            let next = number + 1;
+            bomb += &format!(" fragment F{number} on Query {{...F{next} ...F{next}}}");
+        }
+        bomb += " fragment F40 on Query {a}";
+        assert_eq!(code(&bomb), Some(ErrorCode::QueryTooComplex));
+        assert_eq!(
+            code("{...F} fragment F on Query {...F a}"),
+            None,
+            "validation refuses a fragment that spreads itself"
+        );
+    }
+
+    #[test]
+    fn page_sizes_multiply() {
+        let query =
+            "query($n: Int = 100) { runners(first: $n) { nodes { scope { runners(first: $n) { nodes { id } } } } } }";
+        assert!(check(query, serde_json::json!({"n": 10})).is_ok());
+        for variables in [serde_json::json!({"n": 100}), serde_json::json!({})] {
+            assert!(check(query, variables).is_err());
+        }
+        assert_eq!(
+            code("{ runners { nodes { scope { runners { nodes { scope { runners { nodes { id } } } } } } } }"),
+            Some(ErrorCode::QueryTooComplex)
+        );
+    }
+
+    #[test]
+    fn what_is_no_graphql_is_told_where() {
+        let error = check("{ a ", serde_json::json!({})).unwrap_err();
+        assert_eq!(error.code, ErrorCode::GraphqlParseFailed);
+        assert!(error.message.contains("line 1"), "{error}");
+    }
+}

@@ -1,0 +1,183 @@
+//! The root of every query.
+
+use async_graphql::{Context, ID, Object};
+use uuid::Uuid;
+
+use super::connections::{self, RunnerConnection};
+use super::context::{ContextExt as _, RequestContext};
+use super::loaders::ScopeKey;
+use super::node_id::{NodeKind, decode, decode_as};
+use super::pagination::PageArgs;
+use super::types::{
+    Instance, Node, Organization, Repository, Runner, RunnerFilter, RunnerOrder, ScopeInput, User, Viewer, order,
+};
+use crate::auth::Actor;
+use crate::error::{AppError, Result};
+
+/// Most nodes of one call of `nodes`.
+const MOST_NODES: usize = 100;
+
+/// What can be asked. Everything but `viewer` needs credentials, and what you may not see does not exist for you.
+pub(super) struct Query;
+
+/// What can be asked. Everything but `viewer` needs credentials, and what you may not see does not exist for you.
+#[Object]
+impl Query {
+    /// Who makes the request: a user, a runner, or null when the request shows no credentials.
+    async fn viewer(&self, context: &Context<'_>) -> Result<Option<Viewer>, AppError> {
+        let request = context.request();
+        match &*request.actor() {
+            Actor::User(user) => {
+                let scope = request.loader.load_one(ScopeKey(user.id)).await?;
+                Ok(scope.and_then(User::of).map(Viewer::User))
+            }
+            Actor::Runner(runner) => Ok(Some(Viewer::Runner(Runner::of_id(runner.id)))),
+            Actor::Anonymous | Actor::System => Ok(None),
+        }
+    }
+
+    /// Anything that has a global id; null when it does not exist or you may not see it.
+    async fn node(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "A global id from an earlier answer.")] id: ID,
+    ) -> Result<Option<Node>, AppError> {
+        node(context.request(), "id", &id).await
+    }
+
+    /// Several things at once, in the order of their ids; null for each that does not exist or that you may not see.
+    async fn nodes(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "Global ids from earlier answers, at most 100.")] ids: Vec<ID>,
+    ) -> Result<Vec<Option<Node>>, AppError> {
+        if ids.len() > MOST_NODES {
+            let message = format!("{} ids are given; at most {MOST_NODES} are answered at once.", ids.len());
+            return Err(AppError::bad_input("ids", message));
+        }
+        let request = context.request();
+        futures_util::future::try_join_all(ids.iter().map(|id| node(request, "ids", id))).await
+    }
+
+    /// The whole instance.
+    async fn instance(&self, context: &Context<'_>) -> Result<Instance, AppError> {
+        let request = context.request();
+        Ok(request.fleet.instance(&request.actor()).await?.into())
+    }
+
+    /// A user; null when there is none of this login, or you may not see it.
+    async fn user(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "The user's login, without regard to case.")] login: String,
+    ) -> Result<Option<User>, AppError> {
+        let request = context.request();
+        Ok(request.fleet.scope_at(&request.actor(), &login).await?.and_then(User::of))
+    }
+
+    /// An organization; null when there is none of this login, or you may not see it.
+    async fn organization(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "The organization's login, without regard to case.")] login: String,
+    ) -> Result<Option<Organization>, AppError> {
+        let request = context.request();
+        Ok(request.fleet.scope_at(&request.actor(), &login).await?.and_then(Organization::of))
+    }
+
+    /// A repository; null when there is none of this name, or you may not see it.
+    async fn repository(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "The login of the user or organization it belongs to.")] owner: String,
+        #[graphql(desc = "Its name within the owner.")] name: String,
+    ) -> Result<Option<Repository>, AppError> {
+        let request = context.request();
+        let path = format!("{owner}/{name}");
+        Ok(request.fleet.scope_at(&request.actor(), &path).await?.and_then(Repository::of))
+    }
+
+    /// A runner, named in exactly one of two ways; null when it does not exist or you may not see it.
+    async fn runner(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "Its global id.")] id: Option<ID>,
+        #[graphql(desc = "The name it authenticates with.")] uuid: Option<Uuid>,
+    ) -> Result<Option<Runner>, AppError> {
+        let request = context.request();
+        let actor = request.actor();
+        let found = match (id, uuid) {
+            (Some(id), None) => {
+                let id = decode_as(NodeKind::Runner, "id", &id)?;
+                request.fleet.seen_runner(&actor, id).await?
+            }
+            (None, Some(uuid)) => request.fleet.seen_runner_by_uuid(&actor, uuid).await?,
+            _ => return Err(AppError::bad_input("id", "Give exactly one of id and uuid.")),
+        };
+        Ok(found.map(Runner::from))
+    }
+
+    /// The runners of a scope, or all that you may see.
+    #[expect(clippy::too_many_arguments, reason = "the arguments of a Relay list")]
+    async fn runners(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "Only what belongs to this scope; without, all that you may see.")] scope: Option<ScopeInput>,
+        #[graphql(
+            default = false,
+            desc = "Also those that the scope may use: of a repository's owner, and of the instance."
+        )]
+        include_inherited: bool,
+        #[graphql(desc = "Which of them.")] filter: Option<RunnerFilter>,
+        #[graphql(desc = "In which order; oldest first unless said.")] order_by: Option<RunnerOrder>,
+        #[graphql(desc = "How many from the start (30 unless said, at most 100).")] first: Option<i32>,
+        #[graphql(desc = "Only what comes after this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many from the end (at most 100).")] last: Option<i32>,
+        #[graphql(desc = "Only what comes before this cursor.")] before: Option<String>,
+    ) -> Result<RunnerConnection, AppError> {
+        let request = context.request();
+        let actor = request.actor();
+        let scope = match scope {
+            Some(scope) => Some(request.fleet.scope(&actor, &scope.reference()?).await?),
+            None => None,
+        };
+        let query = filter.unwrap_or_default().into();
+        let list =
+            request.fleet.runner_list(&actor, scope.as_ref(), include_inherited, &query, order(order_by)).await?;
+        connections::runners(request, list, PageArgs { first, after, last, before }).await
+    }
+}
+
+async fn node(request: &RequestContext, field: &'static str, id: &ID) -> Result<Option<Node>> {
+    let actor = request.actor();
+    let (kind, id) = decode(field, id)?;
+    Ok(match kind {
+        NodeKind::Runner => request.fleet.seen_runner(&actor, id).await?.map(|row| Node::Runner(row.into())),
+        NodeKind::RegistrationToken => {
+            let row = request.fleet.seen_registration_token(&actor, id).await?;
+            row.map(|row| Node::RegistrationToken(row.into()))
+        }
+        NodeKind::AccessToken => {
+            let row = request.fleet.seen_access_token(&actor, id).await?;
+            row.map(|row| Node::AccessToken(row.into()))
+        }
+        NodeKind::User | NodeKind::Organization | NodeKind::Repository => {
+            request.fleet.may_look(&actor)?;
+            let row = request.loader.load_one(ScopeKey(id)).await?.filter(|row| actor.sees(row));
+            // The id says what it is of: an organization's is not also a user's.
+            row.filter(|row| NodeKind::of_scope(row.kind) == Some(kind)).and_then(Node::of_scope)
+        }
+    })
+}
+
+impl Node {
+    fn of_scope(row: crate::store::models::ScopeRow) -> Option<Self> {
+        use crate::model::ScopeKind;
+        match row.kind {
+            ScopeKind::Global => None,
+            ScopeKind::Organization => Some(Self::Organization(row.into())),
+            ScopeKind::User => Some(Self::User(row.into())),
+            ScopeKind::Repository => Some(Self::Repository(row.into())),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! PostgreSQL: TLS as its URL asks for, and the statements that only it has.
+
+#[path = "queries/mod.rs"]
+pub mod queries;
+
+use std::sync::Arc;
+
+use diesel::ConnectionError;
+use diesel::sql_types::{Array, BigInt, Bool, Text};
+use diesel_async::pooled_connection::{ManagerConfig, RecyclingMethod};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::FutureExt as _;
+use rustls::{ClientConfig, RootCertStore};
+use tokio_postgres::config::SslMode;
+
+use super::OpenError;
+use super::models::{HISTORY_LENGTH, PresenceStamp, TransitionRow};
+use super::pool::{self, PoolLimits, StatementCount};
+use crate::error::Result;
+
+/// A connection.
+pub type Connection = AsyncPgConnection;
+/// The SQL dialect.
+pub type Dialect = diesel::pg::Pg;
+/// The pools.
+pub type Db = pool::Db<Connection>;
+
+pub(super) fn is_url(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
+pub(super) fn open(url: &str, limits: &PoolLimits, statements: &StatementCount) -> Result<Db, OpenError> {
+    let mut config = ManagerConfig::default();
+    // A closed connection is noticed without a query; one that hangs is caught by the deadline of the work.
+    config.recycling_method = RecyclingMethod::Fast;
+    config.custom_setup = Box::new(|url| {
+        let url = url.to_owned();
+        async move { connect(&url).await }.boxed()
+    });
+    let pool = pool::build(url, limits.size, limits, config, statements)?;
+    Ok(Db::new(pool.clone(), pool, "BEGIN", limits))
+}
+
+/// Connects as the URL asks: `sslmode=disable`, `prefer` (the default) or `require`.
+pub(super) async fn connect(url: &str) -> Result<Connection, ConnectionError> {
+    let bad = |error: tokio_postgres::Error| {
+        use std::error::Error as _;
+        // The outer text is only "error connecting to server"; what helps is beneath.
+        let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+        ConnectionError::BadConnection(format!("{error}{cause}"))
+    };
+    let mut config: tokio_postgres::Config = url.parse().map_err(bad)?;
+    if config.get_application_name().is_none() {
+        config.application_name("rollcall");
+    }
+    if config.get_ssl_mode() == SslMode::Disable {
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await.map_err(bad)?;
+        return AsyncPgConnection::try_from_client_and_connection(client, connection).await;
+    }
+    let (client, connection) = config.connect(tls()?).await.map_err(bad)?;
+    AsyncPgConnection::try_from_client_and_connection(client, connection).await
+}
+
+fn tls() -> Result<tokio_postgres_rustls::MakeRustlsConnect, ConnectionError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ConnectionError::BadConnection(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(tokio_postgres_rustls::MakeRustlsConnect::new(config))
+}
+
+/// Writes the presence of many runners and the newest of their histories, in two statements whatever their number.
+pub async fn write_presence(
+    connection: &mut Connection,
+    stamps: &[PresenceStamp],
+    transitions: &[TransitionRow],
+) -> Result<()> {
+    if !stamps.is_empty() {
+        diesel::sql_query(
+            "UPDATE runners SET last_online_at = u.online, last_active_at = u.active, status = u.status, \
+             status_since = u.since, transition_count = u.number \
+             FROM unnest($1, $2, $3, $4, $5, $6) AS u (id, online, active, status, since, number) WHERE runners.id = u.id",
+        )
+        .bind::<Array<BigInt>, _>(column(stamps, |it| it.id))
+        .bind::<Array<BigInt>, _>(column(stamps, |it| it.last_online_at))
+        .bind::<Array<BigInt>, _>(column(stamps, |it| it.last_active_at))
+        .bind::<Array<Text>, _>(column(stamps, |it| it.status.as_str()))
+        .bind::<Array<BigInt>, _>(column(stamps, |it| it.status_since))
+        .bind::<Array<BigInt>, _>(column(stamps, |it| it.transition_count))
+        .execute(connection)
+        .await?;
+    }
+    if !transitions.is_empty() {
+        diesel::sql_query(
+            "INSERT INTO runner_transitions (runner_id, slot, number, at, from_status, to_status, cause) \
+             SELECT u.* FROM unnest($1, $2, $3, $4, $5, $6, $7) AS u (runner_id, slot, number, at, before, after, cause) \
+             JOIN runners ON runners.id = u.runner_id \
+             ON CONFLICT (runner_id, slot) DO UPDATE SET number = excluded.number, at = excluded.at, \
+             from_status = excluded.from_status, to_status = excluded.to_status, cause = excluded.cause",
+        )
+        .bind::<Array<BigInt>, _>(column(transitions, |it| it.runner_id))
+        .bind::<Array<BigInt>, _>(column(transitions, |it| it.number % HISTORY_LENGTH))
+        .bind::<Array<BigInt>, _>(column(transitions, |it| it.number))
+        .bind::<Array<BigInt>, _>(column(transitions, |it| it.at))
+        .bind::<Array<Text>, _>(column(transitions, |it| it.from_status.as_str()))
+        .bind::<Array<Text>, _>(column(transitions, |it| it.to_status.as_str()))
+        .bind::<Array<Text>, _>(column(transitions, |it| it.cause.as_str()))
+        .execute(connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Adds labels to runners, in one statement; those that are there stay as they are.
+pub async fn insert_labels(connection: &mut Connection, labels: &[(i64, String, bool)]) -> Result<()> {
+    if labels.is_empty() {
+        return Ok(());
+    }
+    diesel::sql_query(
+        "INSERT INTO runner_labels (runner_id, label, forced) SELECT * FROM unnest($1, $2, $3) \
+         ON CONFLICT (runner_id, label) DO NOTHING",
+    )
+    .bind::<Array<BigInt>, _>(column(labels, |it| it.0))
+    .bind::<Array<Text>, _>(column(labels, |it| it.1.clone()))
+    .bind::<Array<Bool>, _>(column(labels, |it| it.2))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn column<'a, R, V>(rows: &'a [R], value: impl Fn(&'a R) -> V) -> Vec<V> {
+    rows.iter().map(value).collect()
+}

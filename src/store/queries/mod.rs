@@ -1,0 +1,22 @@
+//! Every statement, written once and compiled for each database: these files name no backend, only what the file that
+//! includes them calls `Connection` and `Dialect`. They decide nothing, and take the time as an argument.
+
+pub mod access_tokens;
+pub mod members;
+pub mod presence;
+pub mod registration_tokens;
+pub mod runners;
+pub mod scopes;
+mod union;
+pub mod users;
+
+use diesel_async::RunQueryDsl;
+
+use super::Connection;
+use crate::error::Result;
+
+/// The cheapest statement there is.
+pub async fn ping(db: &mut Connection) -> Result<()> {
+    diesel::sql_query("SELECT 1").execute(db).await?;
+    Ok(())
+}
