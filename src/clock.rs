@@ -203,7 +203,7 @@ mod tests {
     #[tokio::test]
     async fn a_manual_clock_wakes_sleepers_when_it_is_moved() {
         let (clock, hand) = Clock::manual(Timestamp::from_micros(0));
-        let sleeper = tokio::spawn(clock.sleep(Duration::from_secs(60)));
+        let sleeper = tokio::spawn(clock.sleep(Duration::from_mins(1)));
         tokio::task::yield_now().await;
         hand.advance(Duration::from_secs(59));
         tokio::task::yield_now().await;

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     fn sessions(key: &str) -> Sessions {
-        Sessions::new(&SecretString::from(key.repeat(32)), Duration::from_secs(60))
+        Sessions::new(&SecretString::from(key.repeat(32)), Duration::from_mins(1))
     }
 
     const NOW: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);

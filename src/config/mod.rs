@@ -3,6 +3,7 @@
 //! A setting `some_name` is `--some-name`, `ROLLCALL_SOME_NAME` and the key `some_name`; those of a section stand in the
 //! file's table of that name and carry it in the variable (`[agent] url`, `ROLLCALL_AGENT_URL`). This module imports no
 //! other of ours, and is the only one that reads the environment.
+#![expect(clippy::doc_markdown, reason = "the docs of settings are shown by --help, in a terminal")]
 
 mod layers;
 mod value;

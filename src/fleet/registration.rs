@@ -145,38 +145,36 @@ impl Fleet {
                 }
                 queries::registration_tokens::count_use(db, token.id).await?;
             }
-            let (runner, is_new) = match known {
-                Some(known) => {
-                    let changes = queries::runners::RunnerChanges {
-                        name: Some(row.name),
-                        name_key: Some(row.name_key),
-                        description: Some(row.description),
-                        version: row.version,
-                        os: row.os,
-                        arch: row.arch,
-                        ephemeral: Some(row.ephemeral),
-                        token_hash: Some(row.token_hash),
-                        token_generation: Some(known.token_generation + 1),
-                        token_issued_at: Some(now),
-                        previous_token_hash: Some(None),
-                        previous_valid_until: Some(None),
-                        registered_with: Some(row.registered_with),
-                        registered_from: Some(row.registered_from),
-                        updated_at: Some(now),
-                        ..Default::default()
-                    };
-                    let updated = queries::runners::update(db, known.id, changes).await?;
-                    queries::runners::clear_labels(db, known.id).await?;
-                    (updated.ok_or_else(|| AppError::not_found("The runner"))?, false)
+            let is_new = known.is_none();
+            let runner = if let Some(known) = known {
+                let changes = queries::runners::RunnerChanges {
+                    name: Some(row.name),
+                    name_key: Some(row.name_key),
+                    description: Some(row.description),
+                    version: row.version,
+                    os: row.os,
+                    arch: row.arch,
+                    ephemeral: Some(row.ephemeral),
+                    token_hash: Some(row.token_hash),
+                    token_generation: Some(known.token_generation + 1),
+                    token_issued_at: Some(now),
+                    previous_token_hash: Some(None),
+                    previous_valid_until: Some(None),
+                    registered_with: Some(row.registered_with),
+                    registered_from: Some(row.registered_from),
+                    updated_at: Some(now),
+                    ..Default::default()
+                };
+                let updated = queries::runners::update(db, known.id, changes).await?;
+                queries::runners::clear_labels(db, known.id).await?;
+                updated.ok_or_else(|| AppError::not_found("The runner"))?
+            } else {
+                if !queries::runners::insert(db, row.clone()).await? {
+                    return Err(AppError::conflict(
+                        "This machine is being registered by another call at this moment. Try again.",
+                    ));
                 }
-                None => {
-                    if !queries::runners::insert(db, row.clone()).await? {
-                        return Err(AppError::conflict(
-                            "This machine is being registered by another call at this moment. Try again.",
-                        ));
-                    }
-                    (row, true)
-                }
+                row
             };
             let forced = forced.into_iter().map(|label| (runner.id, label, true));
             let all: Vec<(i64, String, bool)> =

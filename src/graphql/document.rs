@@ -175,9 +175,8 @@ fn string_end(bytes: &[u8], start: usize) -> usize {
     while let Some(byte) = bytes.get(at) {
         match byte {
             b'\\' => at += 1,
-            b'"' if !is_block => return at,
+            b'"' | b'\n' if !is_block => return at,
             b'"' if bytes[at..].starts_with(b"\"\"\"") => return at + 2,
-            b'\n' if !is_block => return at,
             _ => {}
         }
         at += 1;
@@ -363,12 +362,11 @@ mod tests {
 
     #[test]
     fn a_fragment_bomb_costs_no_more_than_its_fragments() {
-        let mut bomb = String::from("{...F0}");
-        for number in 0..40 {
+        let fragments = (0..40).map(|number| {
             let next = number + 1;
-            bomb += &format!(" fragment F{number} on Query {{...F{next} ...F{next}}}");
-        }
-        bomb += " fragment F40 on Query {a}";
+            format!("fragment F{number} on Query {{...F{next} ...F{next}}}")
+        });
+        let bomb = format!("{{...F0}} {} fragment F40 on Query {{a}}", fragments.collect::<Vec<_>>().join(" "));
         assert_eq!(code(&bomb), Some(ErrorCode::QueryTooComplex));
         assert_eq!(
             code("{...F} fragment F on Query {...F a}"),
@@ -386,7 +384,7 @@ mod tests {
             assert!(check(query, variables).is_err());
         }
         assert_eq!(
-            code("{ runners { nodes { scope { runners { nodes { scope { runners { nodes { id } } } } } } } }"),
+            code("{ runners { nodes { scope { runners { nodes { scope { runners { nodes { id } } } } } } } } }"),
             Some(ErrorCode::QueryTooComplex)
         );
     }

@@ -99,19 +99,14 @@ pub async fn down_and_up(url: &str) -> Result<MigrationReport, OpenError> {
         harness.revert_all_migrations(migrations()).map_err(|error| OpenError::new(error.to_string()))?;
         apply(harness, migrations())
     }
-    match super::sqlite::path_of(url) {
-        Some(path) => {
-            let url = path.display().to_string();
-            let work = move || {
-                let mut connection =
-                    SqliteConnection::establish(&url).map_err(|error| OpenError::new(error.to_string()))?;
-                cycle(&mut connection, || SQLITE)
-            };
-            tokio::task::spawn_blocking(work).await.map_err(|error| OpenError::new(error.to_string()))?
-        }
-        None => {
-            let connection = postgres::connect(url).await.map_err(|error| OpenError::new(error.to_string()))?;
-            cycle(&mut AsyncMigrationHarness::new(connection), || POSTGRES)
-        }
-    }
+    let Some(path) = super::sqlite::path_of(url) else {
+        let connection = postgres::connect(url).await.map_err(|error| OpenError::new(error.to_string()))?;
+        return cycle(&mut AsyncMigrationHarness::new(connection), || POSTGRES);
+    };
+    let url = path.display().to_string();
+    let work = move || {
+        let mut connection = SqliteConnection::establish(&url).map_err(|error| OpenError::new(error.to_string()))?;
+        cycle(&mut connection, || SQLITE)
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|error| OpenError::new(error.to_string()))?
 }

@@ -4,7 +4,7 @@
 //! `#[path = "queries/mod.rs"] pub mod queries;`); what really differs stands in the backend's own file under the same
 //! signature. Callers reach them through two macros:
 //!
-//! ```ignore
+//! ```text
 //! let row = read!(store, |db, queries| queries::runners::by_id(db, id).await)?;
 //! let done = transact!(store, |db, queries| { queries::runners::delete(db, id).await })?;
 //! ```

@@ -88,6 +88,9 @@ pub(super) struct Tally {
     errors: Mutex<Errors>,
 }
 
+/// An hour: longer calls are counted as that long.
+const LONGEST_MICROS: u64 = 3_600_000_000;
+
 struct Measure {
     /// Microseconds.
     histogram: Histogram<u64>,
@@ -179,7 +182,7 @@ impl Tally {
 impl Measure {
     fn new() -> Self {
         Self {
-            histogram: Histogram::new(3).expect("three digits are a precision that a histogram can have"),
+            histogram: Histogram::new_with_bounds(1, LONGEST_MICROS, 3).expect("the bounds and three digits are valid"),
             errors: 0,
             first_call: None,
             last_answer: Duration::ZERO,

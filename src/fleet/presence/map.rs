@@ -317,7 +317,7 @@ impl Map {
                 Some(Reverse((at, _))) if *at <= now.as_micros() => {}
                 next => return next.map(|Reverse((at, _))| Timestamp::from_micros(*at)),
             }
-            let Some(Reverse((at, id))) = self.timers.pop() else { return None };
+            let Reverse((at, id)) = self.timers.pop()?;
             match self.entries.get_mut(&id) {
                 // Only the newest timer of a runner counts; those that it replaced are passed over.
                 Some(entry) if entry.timer_at == at => entry.timer_at = i64::MAX,

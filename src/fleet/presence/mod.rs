@@ -228,18 +228,26 @@ impl Presence {
                 () = self.0.clock.sleep(every) => {}
                 () = stop.cancelled() => return self.write(&store).await.map(|_| ()),
             }
-            match self.write(&store).await {
-                Ok(_) if failing => {
-                    failing = false;
-                    tracing::info!("presence is written to the database again");
-                }
-                Ok(_) => {}
-                Err(error) if !failing => {
-                    failing = true;
+            let result = self.write(&store).await;
+            match (failing, &result) {
+                (true, Ok(_)) => tracing::info!("presence is written to the database again"),
+                (false, Err(error)) => {
                     let cause = error.source.as_ref().map(ToString::to_string).unwrap_or_default();
                     tracing::warn!(cause, "presence cannot be written; it is kept in memory and written later");
                 }
-                Err(_) => {}
+                _ => {}
+            }
+            failing = result.is_err();
+        }
+    }
+
+    /// Lets the deadlines that have passed take effect; returns the time of the next.
+    pub fn expire(&self) -> Option<Timestamp> {
+        loop {
+            let now = self.0.clock.now();
+            let next = self.0.map.lock().expire(now, EXPIRE_AT_ONCE);
+            if next.is_none_or(|next| next > now) {
+                return next;
             }
         }
     }
@@ -248,7 +256,7 @@ impl Presence {
     pub async fn keep_time(&self, stop: CancellationToken) {
         loop {
             let earlier = self.0.earlier.notified();
-            let next = self.0.map.lock().expire(self.0.clock.now(), EXPIRE_AT_ONCE);
+            let next = self.expire();
             let sleep = async {
                 match next {
                     Some(next) => self.0.clock.sleep_until(next).await,

@@ -59,7 +59,7 @@ mod tests {
 
     use super::*;
 
-    const RULES: Rules = Rules { offline_after: Duration::from_secs(60), idle_after: Duration::from_secs(10) };
+    const RULES: Rules = Rules { offline_after: Duration::from_mins(1), idle_after: Duration::from_secs(10) };
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_micros(seconds * 1_000_000)

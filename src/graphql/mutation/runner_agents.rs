@@ -128,6 +128,7 @@ struct DeregisterRunnerPayload {
 }
 
 #[Object]
+#[expect(clippy::unused_async, reason = "resolvers are async, also those that only look into memory")]
 impl RunnerAgentMutations {
     /// Makes a machine a runner. For whoever holds a registration token; no other credentials are needed.
     async fn register_runner(

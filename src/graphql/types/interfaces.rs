@@ -1,4 +1,5 @@
 //! What several types have in common.
+#![expect(clippy::duplicated_attributes, reason = "two fields of one interface take the same arguments")]
 
 use async_graphql::{ID, Interface, Union};
 

@@ -1,0 +1,42 @@
+//! What tests are written with.
+
+mod app;
+mod client;
+mod database;
+mod events;
+mod process;
+mod socket;
+
+pub use app::{TestApp, TestRunner};
+pub use client::{Answer, Client, Shown};
+pub use database::{Database, TestDatabase};
+pub use events::EventStream;
+pub use process::ServerProcess;
+pub use socket::{Frame, Socket};
+
+/// Runs each test on both databases: `on_both! { async fn name(database) { … } }`. The body begins with
+/// `TestApp::start(database)`, or a builder of it.
+macro_rules! on_both {
+    ($($(#[$meta:meta])* async fn $name:ident($database:ident) $body:block)*) => {$(
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            async fn case($database: $crate::support::Database) $body
+
+            $(#[$meta])*
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                Box::pin(case($crate::support::Database::Sqlite)).await;
+            }
+
+            $(#[$meta])*
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                Box::pin(case($crate::support::Database::Postgres)).await;
+            }
+        }
+    )*};
+}
+
+pub(crate) use on_both;
