@@ -32,6 +32,9 @@ struct FirstStartFile<'a> {
 }
 
 pub(super) async fn run(config: ServerConfig, stop: CancellationToken) -> Result<(), Failure> {
+    // Each connection is a file, and many systems allow a thousand unless asked.
+    let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or_default();
+    tracing::debug!(files, "files that may be open at once");
     app::make_folder(&config.data_dir)?;
     let _lock = lock(&config.data_dir)?;
     // Before the database is touched: a port that is taken is the likeliest mistake.

@@ -17,6 +17,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Plays the fleet and prints the result. Fails when no runner could be registered or when any call failed.
 pub(super) async fn run(config: SimulateConfig, stop: CancellationToken) -> Result<(), Box<dyn Error + Send + Sync>> {
+    // Each runner holds a connection, and many systems allow a thousand files unless asked.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
     let mut ticker = Ticker::new();
     let report =
         simulate(&config, &Clock::system(), &Rng::from_system(), &stop, |progress| ticker.tell(progress)).await?;

@@ -133,8 +133,8 @@ settings! {
         document_cache: u64 = "1000",
         #[doc = "How long a query may take before it is given up (mutations are never cut off)."]
         query_timeout: Duration = "20s",
-        #[doc = "How long a client may take to send the headers of a request."]
-        header_timeout: Duration = "10s",
+        #[doc = "How long a client may take to send the headers of a request, and how long an idle connection is kept. Longer than the heartbeats are apart, so that runners keep theirs."]
+        header_timeout: Duration = "45s",
         #[doc = "How long a WebSocket may stay silent before its connection_init."]
         connection_init_timeout: Duration = "5s",
         #[doc = "How often the server pings WebSockets and SSE streams; a socket that misses two is closed."]

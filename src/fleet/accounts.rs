@@ -101,6 +101,7 @@ impl Fleet {
         let member =
             MemberRow { organization_id: organization.id, user_id: user.id, role, created_at: self.now().as_micros() };
         transact!(self.store, |db, queries| {
+            queries::scopes::lock(db, member.organization_id, member.created_at).await?;
             let others = queries::members::count_other_owners(db, member.organization_id, member.user_id).await?;
             if member.role == MemberRole::Member && others == 0 {
                 return Err(last_owner());
@@ -118,20 +119,19 @@ impl Fleet {
     pub async fn remove_organization_member(&self, actor: &Actor, organization: &str, user: &str) -> Result<ScopeRow> {
         let caller = actor.user(AccessTokenScope::Admin)?;
         let organization = self.seen_account(actor, organization, ScopeKind::Organization).await?;
-        let user = self.user_named(user).await?;
-        if caller.id != user.id {
+        // Before the user is looked up: who may remove nobody learns of nobody.
+        if !caller.login.eq_ignore_ascii_case(user) {
             actor.require_manager(&organization, AccessTokenScope::Admin)?;
         }
-        let (organization_id, user_id) = (organization.id, user.id);
+        let no_member = || AppError::not_found("The member");
+        let user = self.user_named(user).await.map_err(|_| no_member())?;
+        let (organization_id, user_id, now) = (organization.id, user.id, self.now().as_micros());
         transact!(self.store, |db, queries| {
+            queries::scopes::lock(db, organization_id, now).await?;
             if queries::members::count_other_owners(db, organization_id, user_id).await? == 0 {
                 return Err(last_owner());
             }
-            if queries::members::delete(db, organization_id, user_id).await? {
-                Ok(())
-            } else {
-                Err(AppError::not_found("The membership"))
-            }
+            if queries::members::delete(db, organization_id, user_id).await? { Ok(()) } else { Err(no_member()) }
         })?;
         self.tell_access(AccessChange::User(user_id));
         Ok(organization)
@@ -160,9 +160,10 @@ impl Fleet {
         actor.user(AccessTokenScope::Admin)?;
         let account = self.seen_account(actor, login, kind).await?;
         actor.require_manager(&account, AccessTokenScope::Admin)?;
-        let id = account.id;
+        let (id, now) = (account.id, self.now().as_micros());
         let (gone, below) = transact!(self.store, |db, queries| {
             if kind == ScopeKind::User {
+                queries::scopes::lock(db, INSTANCE, now).await?;
                 let is_admin = queries::users::by_ids(db, vec![id]).await?.first().is_some_and(|user| user.is_admin);
                 if is_admin && queries::users::count_admins(db).await? <= 1 {
                     return Err(AppError::conflict(
@@ -171,6 +172,7 @@ impl Fleet {
                 }
                 for membership in queries::members::of_user(db, id).await? {
                     let organization = membership.organization_id;
+                    queries::scopes::lock(db, organization, now).await?;
                     if membership.role == MemberRole::Owner
                         && queries::members::count_other_owners(db, organization, id).await? == 0
                     {

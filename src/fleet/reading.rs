@@ -69,9 +69,41 @@ impl Fleet {
     /// `UNAUTHENTICATED` for nobody.
     pub async fn scope_at(&self, actor: &Actor, path: &str) -> Result<Option<ScopeRow>> {
         self.may_look(actor)?;
+        Ok(self.any_scope_at(path).await?.filter(|scope| actor.sees(scope)))
+    }
+
+    /// A user by login or identifier, if it exists for the actor: itself, for administrators, and for those who share an
+    /// organization with it. What belongs to the user is another question.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` for nobody.
+    pub async fn known_user(&self, actor: &Actor, found: Option<ScopeRow>) -> Result<Option<ScopeRow>> {
+        self.may_look(actor)?;
+        let Some(user) = found.filter(|scope| scope.kind == ScopeKind::User) else { return Ok(None) };
+        if actor.sees(&user) {
+            return Ok(Some(user));
+        }
+        let Actor::User(caller) = actor else { return Ok(None) };
+        let id = user.id;
+        let memberships = read!(self.store, |db, queries| queries::members::of_user(db, id).await)?;
+        let shares = |organization: i64| caller.memberships.iter().any(|(mine, _)| *mine == organization);
+        Ok(Some(user).filter(|_| memberships.iter().any(|it| shares(it.organization_id))))
+    }
+
+    /// The scope of a path, whoever asks; what it is shown for has to be checked.
+    async fn any_scope_at(&self, path: &str) -> Result<Option<ScopeRow>> {
         let key = path.to_lowercase();
-        let found = read!(self.store, |db, queries| queries::scopes::by_path(db, &key).await)?;
-        Ok(found.filter(|scope| actor.sees(scope)))
+        read!(self.store, |db, queries| queries::scopes::by_path(db, &key).await)
+    }
+
+    /// A user by login, if it exists for the actor.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` for nobody.
+    pub async fn user_at(&self, actor: &Actor, login: &str) -> Result<Option<ScopeRow>> {
+        self.may_look(actor)?;
+        let found = self.any_scope_at(login).await?;
+        self.known_user(actor, found).await
     }
 
     /// The scope that a caller names.

@@ -72,7 +72,7 @@ impl Query {
         #[graphql(desc = "The user's login, without regard to case.")] login: String,
     ) -> Result<Option<User>, AppError> {
         let request = context.request();
-        Ok(request.fleet.scope_at(&request.actor(), &login).await?.and_then(User::of))
+        Ok(request.fleet.user_at(&request.actor(), &login).await?.and_then(User::of))
     }
 
     /// An organization; null when there is none of this login, or you may not see it.
@@ -161,7 +161,11 @@ async fn node(request: &RequestContext, field: &'static str, id: &ID) -> Result<
             let row = request.fleet.seen_access_token(&actor, id).await?;
             row.map(|row| Node::AccessToken(row.into()))
         }
-        NodeKind::User | NodeKind::Organization | NodeKind::Repository => {
+        NodeKind::User => {
+            let row = request.loader.load_one(ScopeKey(id)).await?;
+            request.fleet.known_user(&actor, row).await?.and_then(Node::of_scope)
+        }
+        NodeKind::Organization | NodeKind::Repository => {
             request.fleet.may_look(&actor)?;
             let row = request.loader.load_one(ScopeKey(id)).await?.filter(|row| actor.sees(row));
             // The id says what it is of: an organization's is not also a user's.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_graphql::Variables;
+use async_graphql_axum::GraphQLProtocol;
 use axum::body::{Body, Bytes};
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{ConnectInfo, FromRequestParts as _, State};
@@ -46,10 +47,11 @@ pub(super) async fn handle(
     let request_id = state.request_id();
     let (mut parts, body) = request.into_parts();
     if parts.headers.contains_key(UPGRADE) {
+        let protocol = GraphQLProtocol::from_request_parts(&mut parts, &state).await.ok();
         return match WebSocketUpgrade::from_request_parts(&mut parts, &state).await {
             Ok(upgrade) => {
                 let address = client_address(peer, &parts.headers, &state.settings.trusted_proxies);
-                socket::open(state, upgrade, &parts.headers, address)
+                socket::open(state, upgrade, protocol, &parts.headers, address)
             }
             Err(rejection) => rejection.into_response(),
         };

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_graphql_axum::GraphQLProtocol;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -46,24 +47,29 @@ enum ClientMessage {
 #[derive(Debug)]
 struct Close(u16, Cow<'static, str>);
 
-/// What an operation's task hands to the socket.
-enum Outgoing {
-    Send(String),
-    /// The operation is over; its message, if the client is to know.
-    Ended {
-        id: String,
-        number: u64,
-        message: Option<String>,
-    },
+/// What an operation's task hands to the socket. The number tells operations of one id apart: what was on its way for one
+/// that the client completed must not reach its successor.
+struct Outgoing {
+    id: Arc<str>,
+    number: u64,
+    message: Option<String>,
+    is_last: bool,
 }
 
 /// Opens a socket.
-pub(super) fn open(state: HttpState, upgrade: WebSocketUpgrade, headers: &HeaderMap, address: IpAddr) -> Response {
+pub(super) fn open(
+    state: HttpState,
+    upgrade: WebSocketUpgrade,
+    protocol: Option<GraphQLProtocol>,
+    headers: &HeaderMap,
+    address: IpAddr,
+) -> Response {
     // What the upgrade itself shows stands in when connection_init shows nothing; browsers cannot set it.
     let shown = credentials::of_headers(headers);
     let limit = state.settings.max_body_bytes;
     let upgrade = upgrade.protocols([PROTOCOL]).max_message_size(limit).max_frame_size(limit);
-    let is_spoken = upgrade.selected_protocol().is_some();
+    // The older protocol of the same family is known to the extractor and not spoken here.
+    let is_spoken = protocol.is_some() && upgrade.selected_protocol().is_some();
     upgrade.on_upgrade(move |socket| {
         let open = state.streams.token();
         async move {
@@ -274,7 +280,7 @@ impl Connection {
         self.started += 1;
         let number = self.started;
         let (state, sender, address) = (self.state.clone(), self.sender.clone(), self.address);
-        let name = id.clone();
+        let name: Arc<str> = Arc::from(id.as_str());
         let operation = self.state.streams.spawn(async move {
             let refused = |error: &AppError| Some(error_message(&name, &Answer::refused(error, &request_id)));
             let opened = graphql::of_payload(payload).and_then(|(query, operation_name, variables)| {
@@ -284,28 +290,24 @@ impl Connection {
             });
             let message = match opened {
                 Err(error) => refused(&error),
-                Ok(answers) => deliver(&name, answers, &sender).await,
+                Ok(answers) => deliver(&name, number, answers, &sender).await,
             };
             // When the socket is gone nobody waits for the end.
-            let _ = sender.send(Outgoing::Ended { id: name, number, message }).await;
+            let _ = sender.send(Outgoing { id: name, number, message, is_last: true }).await;
         });
         self.operations.insert(id, (number, operation.abort_handle()));
     }
 
     async fn pass_on(&mut self, outgoing: Outgoing) -> Result<(), Close> {
-        match outgoing {
-            Outgoing::Send(text) => self.send_text(text).await,
-            Outgoing::Ended { id, number, message } => {
-                // One that the client completed is no longer here, and its id may stand for another by now.
-                if self.operations.get(&id).is_none_or(|(known, _)| *known != number) {
-                    return Ok(());
-                }
-                self.operations.remove(&id);
-                match message {
-                    Some(message) => self.send_text(message).await,
-                    None => Ok(()),
-                }
-            }
+        if self.operations.get(&*outgoing.id).is_none_or(|(known, _)| *known != outgoing.number) {
+            return Ok(());
+        }
+        if outgoing.is_last {
+            self.operations.remove(&*outgoing.id);
+        }
+        match outgoing.message {
+            Some(message) => self.send_text(message).await,
+            None => Ok(()),
         }
     }
 
@@ -323,7 +325,8 @@ impl Connection {
 
 /// Hands an operation's answers to the socket; returns its last message.
 async fn deliver(
-    id: &str,
+    id: &Arc<str>,
+    number: u64,
     mut answers: futures_util::stream::BoxStream<'static, Answer>,
     sender: &mpsc::Sender<Outgoing>,
 ) -> Option<String> {
@@ -333,12 +336,12 @@ async fn deliver(
             return Some(error_message(id, &answer));
         }
         is_first = false;
-        let message = json!({"type": "next", "id": id, "payload": answer}).to_string();
-        if sender.send(Outgoing::Send(message)).await.is_err() {
+        let message = Some(json!({"type": "next", "id": &**id, "payload": answer}).to_string());
+        if sender.send(Outgoing { id: id.clone(), number, message, is_last: false }).await.is_err() {
             return None;
         }
     }
-    Some(json!({"type": "complete", "id": id}).to_string())
+    Some(json!({"type": "complete", "id": &**id}).to_string())
 }
 
 fn error_message(id: &str, answer: &Answer) -> String {

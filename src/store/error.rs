@@ -12,7 +12,20 @@ pub(super) struct TooLate(pub std::time::Duration);
 
 impl From<DieselError> for AppError {
     fn from(error: DieselError) -> Self {
-        if is_away(&error) { Self::unavailable(error) } else { Self::internal(error) }
+        match &error {
+            _ if is_away(&error) => Self::unavailable(error),
+            // Each of our own checks was passed, so another call came between.
+            DieselError::DatabaseError(
+                DatabaseErrorKind::ForeignKeyViolation | DatabaseErrorKind::UniqueViolation,
+                _,
+            ) => Self {
+                source: Some(std::sync::Arc::new(error)),
+                ..Self::conflict(
+                    "Another call changed or deleted what this one refers to at the same moment. Look again, and try again.",
+                )
+            },
+            _ => Self::internal(error),
+        }
     }
 }
 

@@ -7,4 +7,5 @@
 
 mod support;
 
+mod permissions;
 mod smoke;

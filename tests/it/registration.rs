@@ -93,7 +93,8 @@ async fn race(app: &TestApp, uses: usize, machines: usize) {
     assert_eq!(codes.iter().filter(|code| *code == "FORBIDDEN").count(), machines - uses, "{codes:?}");
     let answer = admin
         .data(
-            "query($id: ID!) { node(id: $id) { ... on RegistrationToken { useCount isActive runners { totalCount } } } }",
+            "query($id: ID!) { node(id: $id) { ... on RegistrationToken { \
+             useCount isActive runners { totalCount } } } }",
             json!({"id": id}),
         )
         .await;
@@ -348,7 +349,8 @@ on_both! {
         let seen = record(&admin, &id).await;
         assert_eq!((&seen["useCount"], &seen["lastUsedAt"]), (&json!(0), &Value::Null));
 
-        let create = "mutation($input: CreateRegistrationTokenInput!) { createRegistrationToken(input: $input) { secret } }";
+        let create = "mutation($input: CreateRegistrationTokenInput!) { \
+                      createRegistrationToken(input: $input) { secret } }";
         let input = json!({"scope": {"global": true}, "allowedCidrs": ["10.0.0.0/33"]});
         let answer = admin.post(create, json!({"input": input})).await;
         assert_eq!((answer.code().as_str(), answer.field().as_str()), ("BAD_USER_INPUT", "allowedCidrs"));
@@ -357,7 +359,8 @@ on_both! {
     async fn a_forwarded_address_is_not_believed_of_anyone(database) {
         let app = TestApp::start(database).await;
         let admin = app.admin();
-        let far = app.registration_token(&admin, json!({"scope": {"global": true}, "allowedCidrs": ["10.0.0.0/8"]})).await;
+        let input = json!({"scope": {"global": true}, "allowedCidrs": ["10.0.0.0/8"]});
+        let far = app.registration_token(&admin, input).await;
         assert_eq!(register_through(&app, "10.1.2.3", &far).await.code(), "FORBIDDEN");
         let answer = register_through(&app, "10.1.2.3", &app.registration_token).await;
         assert_eq!(registered_from(&app, &answer).await, "127.0.0.1");
@@ -394,8 +397,8 @@ on_both! {
         let runner = app.register(&token, json!({"name": "build-1"})).await;
         app.advance(Duration::from_secs(7));
 
-        let query = "query($id: ID!) { runner(id: $id) { registeredFrom registeredWith { id useCount lastUsedAt lastUsedFrom \
-                     createdBy { login } } } }";
+        let query = "query($id: ID!) { runner(id: $id) { registeredFrom registeredWith { \
+                     id useCount lastUsedAt lastUsedFrom createdBy { login } } } }";
         let expected = json!({
             "registeredFrom": "127.0.0.1",
             "registeredWith": {
@@ -422,8 +425,8 @@ on_both! {
         for number in 1..=3 {
             app.register(&token, json!({"name": format!("build-{number}")})).await;
         }
-        let query = "query($id: ID!) { node(id: $id) { ... on RegistrationToken { useCount runners(first: 2) { totalCount \
-                     nodes { name registeredWith { id } } pageInfo { hasNextPage } } } } }";
+        let query = "query($id: ID!) { node(id: $id) { ... on RegistrationToken { useCount runners(first: 2) { \
+                     totalCount nodes { name registeredWith { id } } pageInfo { hasNextPage } } } } }";
         let answer = admin.data(query, json!({"id": id})).await;
         let entry = |name: &str| json!({"name": name, "registeredWith": {"id": id}});
         let list = json!({
@@ -471,10 +474,12 @@ on_both! {
         let registered_at = app.now().to_rfc3339();
         let runner = app.register_runner("build-1").await;
         app.advance(Duration::from_secs(5));
-        let query = "query($id: ID!) { runner(id: $id) { status statusSince lastOnlineAt lastActiveAt history { cause } } }";
+        let query = "query($id: ID!) { runner(id: $id) { \
+                     status statusSince lastOnlineAt lastActiveAt history { cause } } }";
         let answer = app.admin().data(query, json!({"id": runner.id})).await;
         let expected = json!({
-            "status": "OFFLINE", "statusSince": registered_at, "lastOnlineAt": null, "lastActiveAt": null, "history": [],
+            "status": "OFFLINE", "statusSince": registered_at, "lastOnlineAt": null, "lastActiveAt": null,
+            "history": [],
         });
         assert_eq!(answer["runner"], expected);
     }

@@ -41,9 +41,12 @@ impl OrganizationMember {
     }
 }
 
-/// Whether a user administers the instance.
-pub(super) async fn is_admin(user: &ScopeRow, request: &RequestContext) -> Result<bool> {
-    Ok(request.loader.load_one(UserKey(user.id)).await?.is_some_and(|user| user.is_admin))
+/// Whether a user administers the instance, for those who see into its account.
+pub(super) async fn is_admin(user: &ScopeRow, request: &RequestContext) -> Result<Option<bool>> {
+    if !request.actor().sees(user) {
+        return Ok(None);
+    }
+    Ok(Some(request.loader.load_one(UserKey(user.id)).await?.is_some_and(|user| user.is_admin)))
 }
 
 /// The access tokens of a user.

@@ -124,8 +124,8 @@ scope! {
             &self.row.name
         }
 
-        /// Whether the user administers the instance.
-        async fn is_admin(&self, context: &Context<'_>) -> Result<bool, AppError> {
+        /// Whether the user administers the instance; null: you are neither the user nor an administrator.
+        async fn is_admin(&self, context: &Context<'_>) -> Result<Option<bool>, AppError> {
             account::is_admin(&self.row, context.request()).await
         }
 

@@ -41,6 +41,12 @@ pub async fn insert(db: &mut Connection, row: &ScopeRow) -> Result<bool> {
     Ok(inserted == 1)
 }
 
+/// Locks a scope until the transaction ends, so that what is counted within it stays true; false when it is gone.
+pub async fn lock(db: &mut Connection, id: i64, at: i64) -> Result<bool> {
+    let locked = diesel::update(scopes::table.filter(scopes::id.eq(id))).set(scopes::updated_at.eq(at));
+    Ok(locked.execute(db).await? == 1)
+}
+
 /// Deletes a scope with all that belongs to it; false when it was not there.
 pub async fn delete(db: &mut Connection, id: i64) -> Result<bool> {
     Ok(diesel::delete(scopes::table.filter(scopes::id.eq(id))).execute(db).await? == 1)

@@ -46,7 +46,10 @@ impl TestRunner {
     pub async fn heartbeat(&self) -> Value {
         let answer = self
             .client
-            .data("mutation { heartbeat(input: {}) { serverTime nextHeartbeatInSeconds directives { __typename } } }", json!({}))
+            .data(
+                "mutation { heartbeat(input: {}) { serverTime nextHeartbeatInSeconds directives { __typename } } }",
+                json!({}),
+            )
             .await;
         answer["heartbeat"].clone()
     }
@@ -109,10 +112,8 @@ impl TestApp {
         self.shut_down().await;
         let known = Some((self.admin_token.clone(), self.registration_token.clone()));
         let Self { database, settings, clock, hand, .. } = &mut self;
-        let database = std::mem::replace(
-            database,
-            TestDatabase { url: String::new(), folder: tempfile::tempdir().unwrap() },
-        );
+        let database =
+            std::mem::replace(database, TestDatabase { url: String::new(), folder: tempfile::tempdir().unwrap() });
         Self::build(database, std::mem::take(settings), clock.clone(), hand.clone(), known).await
     }
 
@@ -162,7 +163,10 @@ impl TestApp {
         let input = json!({"name": "test", "scopes": scopes, "user": user});
         let answer = self
             .admin()
-            .data("mutation($input: CreateAccessTokenInput!) { createAccessToken(input: $input) { secret } }", json!({"input": input}))
+            .data(
+                "mutation($input: CreateAccessTokenInput!) { createAccessToken(input: $input) { secret } }",
+                json!({"input": input}),
+            )
             .await;
         answer["createAccessToken"]["secret"].as_str().unwrap().to_owned()
     }
@@ -171,7 +175,10 @@ impl TestApp {
     pub async fn user(&self, login: &str) -> Client {
         let input = json!({"login": login, "name": login});
         self.admin()
-            .data("mutation($input: CreateUserInput!) { createUser(input: $input) { user { id } } }", json!({"input": input}))
+            .data(
+                "mutation($input: CreateUserInput!) { createUser(input: $input) { user { id } } }",
+                json!({"input": input}),
+            )
             .await;
         self.client(Shown::Bearer(self.access_token(login, &["ADMIN"]).await))
     }

@@ -33,8 +33,9 @@ impl TestDatabase {
 /// The URL of a PostgreSQL server that tests may make databases on.
 pub fn postgres_server() -> String {
     #[expect(clippy::disallowed_methods, reason = "tests/run.sh says where its PostgreSQL is")]
-    std::env::var("ROLLCALL_TEST_POSTGRES")
-        .expect("ROLLCALL_TEST_POSTGRES is not set: run the tests with tests/run.sh, which starts a PostgreSQL for them")
+    std::env::var("ROLLCALL_TEST_POSTGRES").expect(
+        "ROLLCALL_TEST_POSTGRES is not set: run the tests with tests/run.sh, which starts a PostgreSQL for them",
+    )
 }
 
 async fn create_postgres() -> String {
