@@ -49,6 +49,7 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("token")
                 .about("Work with tokens, straight on the database")
+                .after_help("Example: rollcall token create --scope acme")
                 .subcommand_required(true)
                 .arg_required_else_help(true)
                 .subcommand(server(with_settings(

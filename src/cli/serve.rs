@@ -49,7 +49,18 @@ pub(super) async fn run(config: ServerConfig, stop: CancellationToken) -> Result
         tracing::info!(versions = app.migrations.applied.join(", "), "database migrated");
     }
     let path = data_dir.join(FIRST_START_FILE);
-    let first = app.fleet.first_start(|made| keep(&path, &url, made)).await?;
+    let mut is_kept = false;
+    let first = app
+        .fleet
+        .first_start(|made| {
+            is_kept = true;
+            keep(&path, &url, made)
+        })
+        .await?;
+    if is_kept && first.is_none() {
+        // Another server on the same database was quicker, and these secrets are nobody's.
+        std::fs::remove_file(&path)?;
+    }
     announce(&url, bound, &path, first.as_ref())?;
     app.run(listener, stop).await?;
     tracing::info!("stopped");

@@ -8,7 +8,8 @@ use super::Failure;
 use crate::app::{self, App};
 use crate::auth::Actor;
 use crate::clock::Clock;
-use crate::config::{ConfigError, ServerConfig, TokenConfig};
+use crate::config::{ServerConfig, TokenConfig};
+use crate::error::ErrorCode;
 use crate::fleet::{NewRegistrationToken, ScopeRef};
 use crate::rng::Rng;
 
@@ -23,12 +24,13 @@ pub(super) async fn create(server: ServerConfig, token: TokenConfig) -> Result<(
         path if path.contains('/') => ScopeRef::Repository(path.to_owned()),
         login => ScopeRef::Owner(login.to_owned()),
     };
-    let scope = fleet.scope(&Actor::System, &scope).await.map_err(|_| {
-        ConfigError(vec![format!(
-            "token.scope: there is no user, organization or repository {:?}; write acme or acme/api, or leave it empty for \
+    let scope = fleet.scope(&Actor::System, &scope).await.map_err(|error| match error.code {
+        ErrorCode::NotFound | ErrorCode::BadUserInput => format!(
+            "there is no user, organization or repository {:?}; write --scope acme or --scope acme/api, or leave it empty for \
              the instance",
             token.scope
-        )])
+        ),
+        _ => error.to_string(),
     })?;
     let wanted = NewRegistrationToken {
         description: Some(token.description).filter(|text| !text.is_empty()),

@@ -137,8 +137,10 @@ fn read_file(path: &Path, known: &[Spec]) -> Result<(PathBuf, toml::Table), Conf
     let one = |problem: String| ConfigError(vec![problem]);
     let text = std::fs::read_to_string(path)
         .map_err(|error| one(format!("cannot read the configuration {}: {error}", path.display())))?;
-    let table: toml::Table =
-        text.parse().map_err(|error| one(format!("{} is not valid TOML: {error}", path.display())))?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        one(format!("{} is not valid TOML (line {line}): {}", path.display(), error.message().replace('\n', "; ")))
+    })?;
     let problems = unknown_keys(&table, known);
     if problems.is_empty() {
         Ok((path.to_owned(), table))

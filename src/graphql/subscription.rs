@@ -17,8 +17,7 @@ use crate::store::models::ScopeRow;
 /// Shortest time between two values of `fleetSummary`.
 const SUMMARY_PAUSE: Duration = Duration::from_secs(1);
 
-/// What can be watched, over WebSocket (graphql-transport-ws) or SSE. A stream ends with an error as soon as its credentials
-/// are revoked or its viewer may no longer see what it is about.
+/// The root of every subscription.
 pub(super) struct Subscription;
 
 /// A heartbeat that a runner sent.
@@ -98,6 +97,8 @@ enum RunnerEvent {
     Missed(RunnerEventsMissed),
 }
 
+/// What can be watched, over WebSocket (graphql-transport-ws) or SSE. A stream ends with an error as soon as its credentials
+/// are revoked or its viewer may no longer see what it is about.
 #[Subscription]
 impl Subscription {
     /// Every heartbeat, as it comes.

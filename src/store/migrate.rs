@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use diesel::migration::{Migration, MigrationSource, MigrationVersion};
 use diesel::{Connection as _, SqliteConnection};
@@ -15,6 +16,9 @@ const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
 /// Servers that start at the same time on one PostgreSQL take turns at this lock ("rollcall" as a number).
 const ADVISORY_LOCK: i64 = 0x726f_6c6c_6361_6c6c;
+
+/// How long a start waits for PostgreSQL.
+const START_PATIENCE: Duration = Duration::from_secs(15);
 
 /// What opening a database did to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,7 +57,12 @@ pub(super) async fn sqlite(path: &Path) -> Result<MigrationReport, OpenError> {
 }
 
 pub(super) async fn postgres(url: &str) -> Result<MigrationReport, OpenError> {
-    let mut connection = postgres::connect(url).await.map_err(|error| {
+    let connected = tokio::time::timeout(START_PATIENCE, postgres::connect(url)).await.map_err(|_| {
+        OpenError::new(format!(
+            "PostgreSQL did not answer within {START_PATIENCE:?}; check --database-url and that the server is up"
+        ))
+    })?;
+    let mut connection = connected.map_err(|error| {
         OpenError::new(format!("cannot connect to PostgreSQL: {error}; check --database-url and that the server is up"))
     })?;
     let lock = format!("SELECT pg_advisory_lock({ADVISORY_LOCK})");

@@ -27,8 +27,8 @@ pub(super) struct RawAnswer {
     pub(super) body: String,
 }
 
-/// Sends bytes as they are and reads until the server closes: either they ask for `connection: close`, or the server has
-/// enough of them.
+/// Sends bytes as they are and reads until the server closes: either they ask for `connection: close`, or the server
+/// has enough of them.
 pub(super) async fn raw(url: &str, request: Vec<u8>) -> RawAnswer {
     let stream = TcpStream::connect(url.trim_start_matches("http://")).await.unwrap();
     let (mut reader, mut writer) = stream.into_split();
@@ -390,7 +390,7 @@ async fn every_answer_carries_the_security_headers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn health_and_unknown_addresses() {
+async fn health_is_told_and_unknown_addresses_are_refused() {
     let app = start().await;
     let client = app.anonymous();
     for path in ["/healthz", "/readyz"] {

@@ -7,5 +7,19 @@
 
 mod support;
 
+mod accounts;
+mod authentication;
+mod bad_input;
+mod command_line;
+mod crashes;
+mod http;
+mod lists;
+mod outage;
 mod permissions;
+mod presence;
+mod project;
+mod registration;
 mod smoke;
+mod sse;
+mod subscriptions;
+mod websocket;

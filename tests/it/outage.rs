@@ -28,6 +28,8 @@ const VIEWER: &str = "{ viewer { __typename } }";
 const OUTAGE: Duration = Duration::from_secs(10);
 /// How long it hangs.
 const STALL: Duration = Duration::from_secs(8);
+/// How long anyone waits then: 2 s for a connection, 2 s for an answer on it, and something for a busy machine.
+const LONGEST_WAIT: Duration = Duration::from_secs(6);
 /// How long the server may take to be ready again.
 const RECOVERY: Duration = Duration::from_secs(10);
 /// Runners that are played meanwhile.
@@ -369,10 +371,10 @@ async fn a_postgresql_that_hangs_makes_nobody_wait_for_long() {
         let (queries, registrations, (status, time)) =
             tokio::join!(join_all(queries), join_all(registrations), timed(readiness(&anonymous)));
         assert_eq!(status, 503);
-        assert!(time < Duration::from_secs(5), "/readyz took {time:?}");
+        assert!(time < LONGEST_WAIT, "/readyz took {time:?}");
         for (answer, time) in queries.into_iter().chain(registrations) {
             assert_eq!(answer.code(), "UNAVAILABLE", "{}", answer.body);
-            assert!(time < Duration::from_secs(5), "an answer took {time:?}");
+            assert!(time < LONGEST_WAIT, "an answer took {time:?}");
         }
     }
     tokio::time::sleep(STALL.saturating_sub(stall.elapsed())).await;
