@@ -46,17 +46,20 @@ pub enum BuildError {
     DataFolder(String),
 }
 
-/// Opens the database of a configuration.
+/// Opens the database of a configuration; one in the data folder with a folder that only this user reads.
 ///
 /// # Errors
-/// As [`Store::open`].
-pub async fn open_store(config: &ServerConfig) -> Result<(Store, MigrationReport), OpenError> {
+/// As [`Store::open`], or when the folder cannot be made.
+pub async fn open_store(config: &ServerConfig) -> Result<(Store, MigrationReport), BuildError> {
+    if config.database_url.is_none() {
+        make_folder(&config.data_dir)?;
+    }
     let limits = PoolLimits {
         size: config.database_pool_size,
         wait: config.database_wait_timeout,
         work: config.database_statement_timeout,
     };
-    Store::open(&config.effective_database_url(), &limits).await
+    Ok(Store::open(&config.effective_database_url(), &limits).await?)
 }
 
 impl App {

@@ -63,7 +63,9 @@ pub(super) struct RegisterRunnerInput<'a> {
     pub(super) version: &'static str,
     pub(super) os: &'static str,
     pub(super) arch: &'static str,
-    pub(super) ephemeral: bool,
+    /// Left out unless it is true: then the registration token decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ephemeral: Option<bool>,
     pub(super) machine_id: Uuid,
 }
 

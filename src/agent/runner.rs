@@ -152,7 +152,7 @@ impl Runner {
                 version: VERSION,
                 os: OS,
                 arch: ARCH,
-                ephemeral: self.config.ephemeral,
+                ephemeral: self.config.ephemeral.then_some(true),
                 machine_id: self.state.machine_id(),
             };
             match session::register(&self.client, &input).await {

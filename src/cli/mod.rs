@@ -137,8 +137,8 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         }
         Some(("token", sub)) => match sub.subcommand() {
             Some(("create", sub)) => {
-                let Some(server) = load::<ServerConfig>(sub)? else { return Ok(()) };
-                let Some(token) = load::<TokenConfig>(sub)? else { return Ok(()) };
+                let (server, token) = (load::<ServerConfig>(sub)?, load::<TokenConfig>(sub)?);
+                let (Some(server), Some(token)) = (server, token) else { return Ok(()) };
                 block_on(token::create(server, token))
             }
             _ => Ok(()),

@@ -316,12 +316,14 @@ pub fn all_specs() -> Vec<Spec> {
 
 /// A section's settings as `rollcall.toml` would have them, each with where it came from. Secrets are not shown.
 pub fn describe(specs: &[Spec], layers: &Layers) -> String {
+    let section = specs.first().map_or("", |spec| spec.section);
+    let head = if section.is_empty() { String::new() } else { format!("[{section}]\n") };
     let lines = specs.iter().map(|spec| {
         let (text, origin) = layers.resolve(spec);
         let shown = if spec.is_secret && !text.is_empty() { "(secret)".to_owned() } else { text };
         format!("{} = {shown:?}  # {origin}\n", spec.name)
     });
-    lines.collect()
+    head + &lines.collect::<String>()
 }
 
 #[cfg(test)]

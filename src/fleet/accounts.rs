@@ -146,9 +146,8 @@ impl Fleet {
 
     /// A user by login, for whoever may name one.
     pub(super) async fn user_named(&self, login: &str) -> Result<ScopeRow> {
-        let key = login.to_lowercase();
-        let found = read!(self.store, |db, queries| queries::users::by_login(db, &key).await)?;
-        found.map(|(scope, _)| scope).ok_or_else(|| AppError::not_found("The user"))
+        let found = self.any_scope_at(login).await?.filter(|scope| scope.kind == ScopeKind::User);
+        found.ok_or_else(|| AppError::not_found("The user"))
     }
 
     /// Deletes a user, or an organization, with its repositories and everything that belongs to them. An administrator

@@ -86,6 +86,10 @@ impl Fleet {
 
     async fn matching(&self, actor: &Actor, target: BulkTarget) -> Result<(Vec<RunnerRow>, Vec<BulkRefusal>)> {
         actor.user(AccessTokenScope::WriteRunner)?;
+        let silent_since = match &target {
+            BulkTarget::Filter(_, query) => query.offline_for_seconds.map(|seconds| self.seconds_ago(seconds)),
+            BulkTarget::Ids(_) => None,
+        };
         let (list, named) = match target {
             BulkTarget::Ids(ids) if ids.len() > MOST_AT_ONCE => {
                 return Err(AppError::bad_input(
@@ -113,6 +117,11 @@ impl Fleet {
         let mut unseen = named;
         for row in found.filter(|row| actor.sees_runner(row.id, row.owner_id)) {
             unseen.retain(|id| *id != row.id);
+            // One that was heard while we looked is not silent.
+            let heard = self.presence.get(row.id).and_then(|known| known.last_online_at);
+            if silent_since.is_some_and(|since| heard.is_some_and(|heard| heard >= since)) {
+                continue;
+            }
             if actor.manages(row.owner_id) {
                 mine.push(row);
             } else {

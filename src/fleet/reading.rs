@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::Fleet;
 use super::presence::Counts;
 use crate::auth::{Actor, describe};
+use crate::clock::Timestamp;
 use crate::error::{AppError, Result};
 use crate::model::{AccessTokenScope, INSTANCE, RunnerStatus, ScopeKind};
 use crate::store::lists::{RunnerFilter, RunnerList, RunnerOrder, RunnerParent, Visible};
@@ -91,7 +92,10 @@ impl Fleet {
     }
 
     /// The scope of a path, whoever asks; what it is shown for has to be checked.
-    async fn any_scope_at(&self, path: &str) -> Result<Option<ScopeRow>> {
+    pub(super) async fn any_scope_at(&self, path: &str) -> Result<Option<ScopeRow>> {
+        if path.contains('\0') {
+            return Ok(None);
+        }
         let key = path.to_lowercase();
         read!(self.store, |db, queries| queries::scopes::by_path(db, &key).await)
     }
@@ -243,11 +247,21 @@ impl Fleet {
                 format!("The text to search for has more than {LONGEST_SEARCH} characters. Give a part of it."),
             ));
         }
+        if search.into_iter().chain(query.labels.iter().map(String::as_str)).any(|text| text.contains('\0')) {
+            return Err(AppError::bad_input(
+                "filter",
+                "The filter has the character U+0000, which no name or label has.",
+            ));
+        }
         if query.labels.len() > super::names::MOST_LABELS {
             return Err(AppError::bad_input("filter", "At most 100 labels can be asked for."));
         }
         if query.offline_for_seconds.is_some_and(|seconds| seconds < 0) {
             return Err(AppError::bad_input("filter", "offlineForSeconds cannot be negative."));
+        }
+        if query.offline_for_seconds.is_some() {
+            // The database decides this one, so it has to know what memory knows.
+            self.presence.write(&self.store).await?;
         }
         let statuses = match &query.statuses {
             Some(statuses) => Some(self.presence.status_filter(statuses, &self.store).await?),
@@ -259,11 +273,12 @@ impl Fleet {
             search: search.map(str::to_owned),
             ephemeral: query.ephemeral,
             disabled: query.disabled,
-            last_online_before: query.offline_for_seconds.map(|seconds| {
-                let silence = std::time::Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-                (self.now() - silence).as_micros()
-            }),
+            last_online_before: query.offline_for_seconds.map(|seconds| self.seconds_ago(seconds).as_micros()),
         })
+    }
+
+    pub(super) fn seconds_ago(&self, seconds: i64) -> Timestamp {
+        self.now() - std::time::Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
     }
 
     /// Checks that an actor may see the registration tokens of a scope.

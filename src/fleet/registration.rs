@@ -132,7 +132,10 @@ impl Fleet {
             let token = token.ok_or_else(unknown_token)?;
             may_use(&token, now, address)?;
             let known = match &row.machine_id {
-                Some(machine_id) => queries::runners::by_machine(db, row.scope_id, machine_id).await?,
+                Some(machine_id) => match queries::runners::by_machine(db, row.scope_id, machine_id).await? {
+                    Some(known) => queries::runners::lock(db, known.id, now).await?,
+                    None => None,
+                },
                 None => None,
             };
             // A machine that asks again with the same token, perhaps because it lost the answer, makes no new runner.

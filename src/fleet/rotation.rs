@@ -28,6 +28,13 @@ impl Fleet {
     /// `NOT_FOUND`, `FORBIDDEN`, `BAD_USER_INPUT` when nobody is named.
     pub async fn rotate_runner_token(&self, actor: &Actor, id: Option<i64>) -> Result<Rotated> {
         let id = match (actor, id) {
+            // Whoever stole the old token must not get a new one while the rightful holder changes over.
+            (Actor::Runner(runner), _) if runner.previous => {
+                return Err(AppError::forbidden(
+                    "The token was rotated already and this is the one before. Use the new one, or ask whoever manages the \
+                     runner to rotate it again.",
+                ));
+            }
             (Actor::Runner(runner), None) => runner.id,
             (Actor::Runner(runner), Some(id)) if runner.id == id => id,
             (Actor::Runner(_), Some(_)) => {
@@ -44,7 +51,7 @@ impl Fleet {
         let secret = mint(SecretKind::RunnerToken, id, &self.rng);
         let token_hash = self.hasher.hash_token(&secret).await?;
         let runner = transact!(self.store, |db, queries| {
-            let known = queries::runners::by_ids(db, vec![id]).await?.pop();
+            let known = queries::runners::lock(db, id, now.as_micros()).await?;
             let known = known.ok_or_else(|| AppError::not_found("The runner"))?;
             let changes = queries::runners::RunnerChanges {
                 token_hash: Some(token_hash),

@@ -10,7 +10,7 @@ use super::loaders::{
     MemberCountKey, MemberPageKey, RunnerCountKey, RunnerPageKey, ScopeCountKey, ScopePageKey, TokenCountKey,
     TokenPageKey,
 };
-use super::pagination::{PageArgs, encode};
+use super::pagination::{KeyKind, PageArgs, encode};
 use super::types::{Organization, OrganizationMember, RegistrationToken, Repository, Runner};
 use crate::error::Result;
 use crate::page::{Page, Position, SortKey};
@@ -141,7 +141,12 @@ fn by_id(id: i64) -> Position {
 /// A page of runners.
 pub(super) async fn runners(request: &RequestContext, list: RunnerList, args: PageArgs) -> Result<RunnerConnection> {
     let (name, order) = (list_name(&list), list.order);
-    let page = args.request(name)?;
+    let key = match order.field {
+        RunnerOrderField::Name => KeyKind::Text,
+        RunnerOrderField::CreatedAt => KeyKind::Id,
+        RunnerOrderField::LastOnlineAt => KeyKind::Number,
+    };
+    let page = args.request(name, key)?;
     let list = Arc::new(list);
     let rows = request.loader.load_one(RunnerPageKey(list.clone(), page.clone())).await?.unwrap_or_default();
     Ok(RunnerConnection::new(page.page(rows), Total::Runners(list), |row| {
@@ -155,7 +160,7 @@ pub(super) async fn tokens(
     scope_id: i64,
     args: PageArgs,
 ) -> Result<RegistrationTokenConnection> {
-    let page = args.request("tokens")?;
+    let page = args.request("tokens", KeyKind::Id)?;
     let rows = request.loader.load_one(TokenPageKey(scope_id, page.clone())).await?.unwrap_or_default();
     Ok(RegistrationTokenConnection::new(page.page(rows), Total::Tokens(scope_id), |row| {
         (encode("tokens", &by_id(row.id)), RegistrationToken::from(row))
@@ -163,7 +168,7 @@ pub(super) async fn tokens(
 }
 
 async fn scopes(request: &RequestContext, name: &str, parent: ScopeParent, args: PageArgs) -> Result<Page<ScopeRow>> {
-    let page = args.request(name)?;
+    let page = args.request(name, KeyKind::Text)?;
     let rows = request.loader.load_one(ScopePageKey(parent, page.clone())).await?.unwrap_or_default();
     Ok(page.page(rows))
 }
@@ -200,7 +205,7 @@ pub(super) async fn members(
     organization: i64,
     args: PageArgs,
 ) -> Result<OrganizationMemberConnection> {
-    let page = args.request("members")?;
+    let page = args.request("members", KeyKind::Id)?;
     let rows = request.loader.load_one(MemberPageKey(organization, page.clone())).await?.unwrap_or_default();
     Ok(OrganizationMemberConnection::new(page.page(rows), Total::Members(organization), |row| {
         (encode("members", &by_id(row.user_id)), OrganizationMember::from(row))

@@ -2,13 +2,16 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_graphql::Context;
 use async_graphql::dataloader::DataLoader;
 use parking_lot::RwLock;
 
 use super::loaders::StoreLoader;
+use super::loads::Loads;
 use crate::auth::Actor;
+use crate::error::Result;
 use crate::fleet::Fleet;
 
 /// The context of one request. Loaders live as long as it does, so nothing of one caller reaches another.
@@ -23,12 +26,14 @@ pub(super) struct RequestContext {
 const BATCH: usize = 1_000;
 
 impl RequestContext {
-    pub(super) fn new(fleet: &Fleet, actor: Actor, address: Option<IpAddr>) -> Self {
+    pub(super) fn new(fleet: &Fleet, actor: Actor, address: Option<IpAddr>, loads: Loads) -> Self {
         Self {
             actor: RwLock::new(Arc::new(actor)),
             address,
             fleet: fleet.clone(),
-            loader: DataLoader::new(StoreLoader::new(fleet.clone()), tokio::spawn).max_batch_size(BATCH),
+            loader: DataLoader::new(StoreLoader::new(fleet.clone()), move |load| loads.add(load))
+                .delay(Duration::ZERO)
+                .max_batch_size(BATCH),
         }
     }
 
@@ -51,4 +56,10 @@ impl ContextExt for Context<'_> {
     fn request(&self) -> &RequestContext {
         self.data_unchecked::<Arc<RequestContext>>()
     }
+}
+
+/// Turns what may be missing or fail into what async-graphql makes null beside its siblings: an error in a
+/// `Result<Option<_>>` would take the parent along.
+pub(super) async fn nullable<T>(field: impl Future<Output = Result<Option<T>>>) -> Option<Result<T>> {
+    field.await.transpose()
 }

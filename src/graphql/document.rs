@@ -7,11 +7,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use async_graphql::parser::types::{ExecutableDocument, Field, OperationDefinition, Selection, SelectionSet};
+use async_graphql::parser::types::{
+    DocumentOperations, ExecutableDocument, Field, FragmentDefinition, OperationDefinition, OperationType, Selection,
+    SelectionSet,
+};
 use async_graphql::parser::{self, Positioned};
-use async_graphql::{Name, ServerError, Value, Variables};
+use async_graphql::{Name, Pos, ServerError, Value, Variables};
 use moka::sync::Cache;
 
+use super::errors::shortened;
 use super::pagination::{DEFAULT_PAGE, LARGEST_PAGE};
 use crate::error::{AppError, ErrorCode, Result};
 
@@ -56,8 +60,8 @@ impl Documents {
         if brackets(text) > DEEPEST_BRACKETS {
             return Err(too_deep(self.limits.depth));
         }
-        let parsed = parser::parse_query(text).map_err(parse_error)?;
-        let measures = Measures::of(&parsed);
+        let mut parsed = parser::parse_query(text).map_err(parse_error)?;
+        let measures = Measures::of(&parsed).map_err(|Bottomless| too_deep(self.limits.depth))?;
         if measures.depth > self.limits.depth {
             return Err(too_deep(self.limits.depth));
         }
@@ -72,6 +76,7 @@ impl Documents {
                 ),
             ));
         }
+        roots_of_subscriptions(&mut parsed)?;
         let document = Arc::new(Document { parsed });
         if text.len() <= LARGEST_REMEMBERED {
             self.cache.insert(text.to_owned(), document.clone());
@@ -104,6 +109,13 @@ impl Documents {
 }
 
 impl Document {
+    /// The argument whose value stands at a place, to say which one was wrong.
+    pub(super) fn argument_at(&self, place: Pos) -> Option<String> {
+        let sets = self.parsed.operations.iter().map(|(_, operation)| &operation.node.selection_set.node);
+        let fragments = self.parsed.fragments.values().map(|fragment| &fragment.node.selection_set.node);
+        sets.chain(fragments).find_map(|set| argument_in(set, place))
+    }
+
     /// The operation that a request means.
     pub(super) fn operation(&self, name: Option<&str>) -> Result<&OperationDefinition> {
         let mut operations = self.parsed.operations.iter();
@@ -121,9 +133,72 @@ impl Document {
     }
 }
 
+/// A subscription has one root field, and the library looks for it among the fields alone: what fragments stand at the root
+/// is put in their place.
+fn roots_of_subscriptions(document: &mut ExecutableDocument) -> Result<()> {
+    let fragments = document.fragments.clone();
+    let operations: Vec<&mut Positioned<OperationDefinition>> = match &mut document.operations {
+        DocumentOperations::Single(operation) => vec![operation],
+        DocumentOperations::Multiple(operations) => operations.values_mut().collect(),
+    };
+    for operation in operations.into_iter().filter(|it| it.node.ty == OperationType::Subscription) {
+        let root = &mut operation.node.selection_set.node;
+        let mut fields = Vec::new();
+        flatten(std::mem::take(&mut root.items), &fragments, &mut fields, 0);
+        if fields.len() != 1 {
+            return Err(AppError::new(
+                ErrorCode::GraphqlValidationFailed,
+                format!(
+                    "A subscription has exactly one root field, and this has {}. Subscribe several times.",
+                    fields.len()
+                ),
+            ));
+        }
+        root.items = fields;
+    }
+    Ok(())
+}
+
+fn flatten(
+    items: Vec<Positioned<Selection>>,
+    fragments: &HashMap<Name, Positioned<FragmentDefinition>>,
+    fields: &mut Vec<Positioned<Selection>>,
+    level: usize,
+) {
+    for item in items {
+        let inner = match &item.node {
+            // With directives, and in fragments that spread themselves, it is left to validation.
+            Selection::InlineFragment(fragment) if fragment.node.directives.is_empty() => {
+                Some(&fragment.node.selection_set.node)
+            }
+            Selection::FragmentSpread(spread) if spread.node.directives.is_empty() && level <= DEEPEST_SELECTIONS => {
+                fragments.get(&spread.node.fragment_name.node).map(|found| &found.node.selection_set.node)
+            }
+            _ => None,
+        };
+        match inner {
+            Some(set) => flatten(set.items.clone(), fragments, fields, level + 1),
+            None => fields.push(item),
+        }
+    }
+}
+
 fn shown(count: u64) -> String {
     // Saturated sums say only that they are too large.
     if count > 1_000_000_000 { "more than a billion".to_owned() } else { count.to_string() }
+}
+
+fn argument_in(set: &SelectionSet, place: Pos) -> Option<String> {
+    set.items.iter().find_map(|item| match &item.node {
+        Selection::Field(field) => {
+            let argument = field.node.arguments.iter().find(|(_, value)| value.pos == place);
+            argument
+                .map(|(name, _)| name.node.to_string())
+                .or_else(|| argument_in(&field.node.selection_set.node, place))
+        }
+        Selection::InlineFragment(fragment) => argument_in(&fragment.node.selection_set.node, place),
+        Selection::FragmentSpread(_) => None,
+    })
 }
 
 fn too_deep(limit: usize) -> AppError {
@@ -139,7 +214,7 @@ fn parse_error(error: parser::Error) -> AppError {
         error.locations.first().map(|at| format!(" (line {}, column {})", at.line, at.column)).unwrap_or_default();
     // The parser's message draws the text; its last line says what it expected.
     let reason = error.message.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    let reason = reason.trim().trim_start_matches("= ").to_owned();
+    let reason = shortened(reason.trim().trim_start_matches("= "));
     AppError::new(ErrorCode::GraphqlParseFailed, format!("The document is not GraphQL{place}: {reason}."))
 }
 
@@ -168,15 +243,28 @@ fn brackets(text: &str) -> usize {
     deepest
 }
 
-/// Where the string that begins at a place ends; the end of the text when it does not.
+/// Where the string that begins at a place ends. A block string that is never closed is read as the parser does: as an empty
+/// string and what follows.
 fn string_end(bytes: &[u8], start: usize) -> usize {
-    let is_block = bytes[start..].starts_with(b"\"\"\"");
-    let mut at = start + if is_block { 3 } else { 1 };
+    const QUOTES: &[u8] = b"\"\"\"";
+    if bytes[start..].starts_with(QUOTES) {
+        let mut at = start + QUOTES.len();
+        while at < bytes.len() {
+            if bytes[at..].starts_with(b"\\\"\"\"") {
+                at += 4;
+            } else if bytes[at..].starts_with(QUOTES) {
+                return at + 2;
+            } else {
+                at += 1;
+            }
+        }
+        return start + 1;
+    }
+    let mut at = start + 1;
     while let Some(byte) = bytes.get(at) {
         match byte {
             b'\\' => at += 1,
-            b'"' | b'\n' if !is_block => return at,
-            b'"' if bytes[at..].starts_with(b"\"\"\"") => return at + 2,
+            b'"' | b'\n' => return at,
             _ => {}
         }
         at += 1;
@@ -184,69 +272,75 @@ fn string_end(bytes: &[u8], start: usize) -> usize {
     bytes.len()
 }
 
+/// Deepest nesting of selections of every kind, spreads included: validation walks it, and gives up at 32.
+const DEEPEST_SELECTIONS: usize = 30;
+
 /// How deep and how large a document is, whatever its variables.
 #[derive(Clone, Copy, Debug, Default)]
 struct Measures {
+    /// Fields within fields.
     depth: usize,
     selections: u64,
 }
 
+/// The document is nested too deep to be measured to its end.
+struct Bottomless;
+
+/// Measures each fragment once.
+struct Measuring<'a> {
+    document: &'a ExecutableDocument,
+    /// `None`: it is being measured, and so spreads itself, which validation refuses.
+    known: HashMap<&'a str, Option<Measures>>,
+}
+
 impl Measures {
-    fn of(document: &ExecutableDocument) -> Self {
-        let mut known = HashMap::new();
+    fn of(document: &ExecutableDocument) -> Result<Self, Bottomless> {
+        let mut measuring = Measuring { document, known: HashMap::new() };
         let mut total = Self::default();
         for (_, operation) in document.operations.iter() {
-            total = total.max(Self::of_set(document, &operation.node.selection_set.node, &mut known));
+            total = total.max(measuring.set(&operation.node.selection_set.node, 0)?);
         }
         // Fragments that nothing spreads are validated all the same.
         for name in document.fragments.keys() {
-            total = total.max(Self::of_fragment(document, name, &mut known));
+            total = total.max(measuring.fragment(name, 0)?);
         }
-        total
+        Ok(total)
     }
 
     fn max(self, other: Self) -> Self {
         Self { depth: self.depth.max(other.depth), selections: self.selections.max(other.selections) }
     }
+}
 
-    fn of_set<'a>(
-        document: &'a ExecutableDocument,
-        set: &'a SelectionSet,
-        known: &mut HashMap<&'a str, Option<Self>>,
-    ) -> Self {
-        let mut total = Self::default();
+impl<'a> Measuring<'a> {
+    fn set(&mut self, set: &'a SelectionSet, level: usize) -> Result<Measures, Bottomless> {
+        if level > DEEPEST_SELECTIONS {
+            return Err(Bottomless);
+        }
+        let mut total = Measures::default();
         for item in &set.items {
             let (own, below) = match &item.node {
-                Selection::Field(field) => (1, Self::of_set(document, &field.node.selection_set.node, known)),
-                Selection::InlineFragment(fragment) => {
-                    (0, Self::of_set(document, &fragment.node.selection_set.node, known))
-                }
-                Selection::FragmentSpread(spread) => {
-                    (0, Self::of_fragment(document, &spread.node.fragment_name.node, known))
-                }
+                Selection::Field(field) => (1, self.set(&field.node.selection_set.node, level + 1)?),
+                Selection::InlineFragment(fragment) => (0, self.set(&fragment.node.selection_set.node, level + 1)?),
+                Selection::FragmentSpread(spread) => (0, self.fragment(&spread.node.fragment_name.node, level + 1)?),
             };
             total.depth = total.depth.max(below.depth.saturating_add(own));
             total.selections = total.selections.saturating_add(below.selections).saturating_add(1);
         }
-        total
+        Ok(total)
     }
 
-    fn of_fragment<'a>(
-        document: &'a ExecutableDocument,
-        name: &'a str,
-        known: &mut HashMap<&'a str, Option<Self>>,
-    ) -> Self {
-        if let Some(known) = known.get(name) {
-            // One that is being measured spreads itself, which validation refuses.
-            return known.unwrap_or_default();
+    fn fragment(&mut self, name: &'a str, level: usize) -> Result<Measures, Bottomless> {
+        if let Some(known) = self.known.get(name) {
+            return Ok(known.unwrap_or_default());
         }
-        known.insert(name, None);
-        let measures = document
-            .fragments
-            .get(name)
-            .map_or_else(Self::default, |it| Self::of_set(document, &it.node.selection_set.node, known));
-        known.insert(name, Some(measures));
-        measures
+        self.known.insert(name, None);
+        let measures = match self.document.fragments.get(name) {
+            Some(fragment) => self.set(&fragment.node.selection_set.node, level)?,
+            None => Measures::default(),
+        };
+        self.known.insert(name, Some(measures));
+        Ok(measures)
     }
 }
 
@@ -349,12 +443,16 @@ mod tests {
         assert_eq!(brackets(r#"{ a(b: "{{{{" c: """ [[[ " [[[ """) # ((((("#), 2);
         assert_eq!(brackets(r#"{ a(b: "\"{{" ) }"#), 2);
         assert_eq!(brackets("\"unclosed {\n{[("), 3);
+        assert_eq!(brackets("{a(b:[\"\"\"x\" [[[[]]]]])}"), 7, "a block string that is never closed hides nothing");
+        assert_eq!(brackets(r#"{a(b: """ \""" [[[ """)}"#), 2);
     }
 
     #[test]
     fn deep_documents_are_refused_whatever_they_nest() {
         assert_eq!(code(&format!("{}a{}", "{a".repeat(19), "}".repeat(19))), None);
         assert_eq!(code(&format!("{}{}", "{a".repeat(21), "}".repeat(21))), Some(ErrorCode::QueryTooDeep));
+        let chain: Vec<String> = (0..9_000).map(|n| format!("fragment F{n} on Query {{...F{}}}", n + 1)).collect();
+        assert_eq!(code(&format!("{{...F0}} {}", chain.join(" "))), Some(ErrorCode::QueryTooDeep));
         for open in ["{a", "{a(b:[", "{a(b:{c:"] {
             assert_eq!(code(&open.repeat(50_000)), Some(ErrorCode::QueryTooDeep));
         }

@@ -4,6 +4,7 @@ use async_graphql::{PathSegment, Response, ServerError, Value};
 use serde::Serialize;
 use serde::ser::SerializeMap as _;
 
+use super::document::Document;
 use crate::error::{AppError, ErrorCode};
 
 /// Most errors in one answer.
@@ -53,13 +54,13 @@ impl Answer {
         Self { data: None, errors: vec![AnswerError::of(error, Vec::new(), Vec::new(), request_id)] }
     }
 
-    pub(super) fn executed(response: Response, request_id: &str) -> Self {
+    pub(super) fn executed(response: Response, document: &Document, request_id: &str) -> Self {
         // Validation fails before there is any path, and leaves no data.
         let was_executed = response.data != Value::Null || response.errors.iter().any(|error| !error.path.is_empty());
         let is_refused = !was_executed && response.errors.iter().all(|error| error.source.is_none());
         let errors = response.errors.into_iter().take(MOST_ERRORS);
         let errors: Vec<AnswerError> =
-            errors.map(|error| AnswerError::from_server(error, is_refused, request_id)).collect();
+            errors.map(|error| AnswerError::from_server(error, is_refused, document, request_id)).collect();
         Self { data: (!is_refused || errors.is_empty()).then_some(response.data), errors }
     }
 
@@ -120,16 +121,19 @@ impl AnswerError {
         }
     }
 
-    fn from_server(error: ServerError, is_refused: bool, request_id: &str) -> Self {
+    fn from_server(error: ServerError, is_refused: bool, document: &Document, request_id: &str) -> Self {
         let ServerError { message, source, locations, path, .. } = error;
         if let Some(known) = source.as_ref().and_then(|source| source.downcast_ref::<AppError>()) {
             return Self::of(known, locations, path, request_id);
         }
         // What is left was said by the library: about the document, or about an argument's value.
         let code = if is_refused { ErrorCode::GraphqlValidationFailed } else { ErrorCode::BadUserInput };
-        let field = path.iter().rev().find_map(|segment| match segment {
-            PathSegment::Field(name) if !is_refused => Some(name.clone()),
-            _ => None,
+        let argument = locations.iter().find_map(|place| document.argument_at(*place)).filter(|_| !is_refused);
+        let field = argument.or_else(|| {
+            path.iter().rev().find_map(|segment| match segment {
+                PathSegment::Field(name) if !is_refused => Some(name.clone()),
+                _ => None,
+            })
         });
         Self {
             message: shortened(&message),
@@ -140,7 +144,7 @@ impl AnswerError {
     }
 }
 
-fn shortened(message: &str) -> String {
+pub(super) fn shortened(message: &str) -> String {
     if message.chars().count() <= LONGEST_MESSAGE {
         return message.to_owned();
     }

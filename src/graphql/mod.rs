@@ -8,6 +8,7 @@ mod context;
 mod document;
 mod errors;
 mod loaders;
+mod loads;
 mod mutation;
 mod node_id;
 mod pagination;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use async_graphql::parser::types::{OperationDefinition, OperationType};
 use async_graphql::{Request, Response, SDLExportOptions, Schema, Variables};
 use futures_util::future::FutureExt as _;
-use futures_util::stream::{BoxStream, Stream, StreamExt as _};
+use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 use tokio::sync::Semaphore;
 
 pub use document::DocumentLimits;
@@ -35,6 +36,7 @@ use crate::error::{AppError, ErrorCode, Result};
 use crate::fleet::Fleet;
 use context::RequestContext;
 use document::{Document, Documents};
+use loads::{Loads, WithLoads};
 use mutation::Mutation;
 use query::Query;
 use subscription::Subscription;
@@ -152,12 +154,14 @@ impl GraphQl {
     /// Executes a query or a mutation. A mutation runs to its end whatever becomes of the caller.
     pub async fn execute(&self, prepared: Prepared) -> Answer {
         let request_id = prepared.incoming.request_id.clone();
-        let kind = prepared.kind;
+        let (kind, document) = (prepared.kind, prepared.document.clone());
         let face = self.clone();
-        let request = face.request(prepared);
+        let (request, loads) = face.request(prepared);
         let work = async move {
-            let response = AssertUnwindSafe(face.0.schema.execute(request)).catch_unwind().await;
-            response.map_err(|_| AppError::internal("a resolver panicked"))
+            let response = stream::once(async move { face.0.schema.execute(request).await }).boxed();
+            let mut response = WithLoads::new(response, loads);
+            let response = AssertUnwindSafe(response.next()).catch_unwind().await.ok().flatten();
+            response.ok_or_else(|| AppError::internal("a resolver panicked"))
         };
         let response: Result<Response> = match kind {
             OperationKind::Mutation => self.0.fleet.store.to_the_end(work).await,
@@ -175,7 +179,7 @@ impl GraphQl {
             }
         };
         match response {
-            Ok(response) => Answer::executed(response, &request_id),
+            Ok(response) => Answer::executed(response, &document, &request_id),
             Err(error) => Answer::refused(&error, &request_id),
         }
     }
@@ -187,7 +191,7 @@ impl GraphQl {
     pub fn subscribe(&self, prepared: Prepared) -> Result<BoxStream<'static, Answer>> {
         if prepared.kind != OperationKind::Subscription {
             let face = self.clone();
-            return Ok(futures_util::stream::once(async move { face.execute(prepared).await }).boxed());
+            return Ok(stream::once(async move { face.execute(prepared).await }).boxed());
         }
         let permit = self.0.subscriptions.clone().try_acquire_owned().map_err(|_| {
             AppError::rate_limited(
@@ -195,12 +199,13 @@ impl GraphQl {
                 "The server holds as many subscriptions as it may (max_subscriptions). Close some, or try again later.",
             )
         })?;
-        let request_id = prepared.incoming.request_id.clone();
-        let answers = self.0.schema.execute_stream(self.request(prepared));
-        Ok(until_panic(answers)
+        let (request_id, document) = (prepared.incoming.request_id.clone(), prepared.document.clone());
+        let (request, loads) = self.request(prepared);
+        let answers = WithLoads::new(self.0.schema.execute_stream(request), loads);
+        Ok(until_panic(answers.boxed())
             .map(move |response| {
                 let _held = &permit;
-                Answer::executed(response, &request_id)
+                Answer::executed(response, &document, &request_id)
             })
             .boxed())
     }
@@ -210,13 +215,14 @@ impl GraphQl {
         self.0.settings.max_subscriptions.saturating_sub(self.0.subscriptions.available_permits())
     }
 
-    fn request(&self, prepared: Prepared) -> Request {
+    fn request(&self, prepared: Prepared) -> (Request, Loads) {
         let Incoming { query, operation_name, variables, actor, address, .. } = prepared.incoming;
-        let context = Arc::new(RequestContext::new(&self.0.fleet, actor, address));
+        let loads = Loads::default();
+        let context = Arc::new(RequestContext::new(&self.0.fleet, actor, address, loads.clone()));
         let mut request = Request::new(query).variables(variables).data(context);
         request.operation_name = operation_name;
         request.set_parsed_query(prepared.document.parsed.clone());
-        request
+        (request, loads)
     }
 }
 
@@ -235,7 +241,7 @@ fn panicked() -> Response {
 
 /// A stream that a panic ends with an error instead of taking its connection along.
 fn until_panic(stream: BoxStream<'static, Response>) -> impl Stream<Item = Response> + Send {
-    futures_util::stream::unfold(Some(stream), |stream| async move {
+    stream::unfold(Some(stream), |stream| async move {
         let mut stream = stream?;
         match AssertUnwindSafe(stream.next()).catch_unwind().await {
             Ok(Some(response)) => Some((response, Some(stream))),

@@ -22,7 +22,7 @@ pub(super) struct PageArgs {
 impl PageArgs {
     /// Checks the arguments for a list that cursors know by `list`: a cursor of another list, or of another order of the
     /// same, is refused.
-    pub(super) fn request(&self, list: &str) -> Result<PageRequest> {
+    pub(super) fn request(&self, list: &str, key: KeyKind) -> Result<PageRequest> {
         let (field, limit, from_end) = match (self.first, self.last) {
             (Some(_), Some(_)) => {
                 return Err(AppError::bad_input(
@@ -43,11 +43,19 @@ impl PageArgs {
         }
         Ok(PageRequest {
             limit: usize::try_from(limit).unwrap_or(0),
-            after: self.after.as_deref().map(|cursor| decode("after", list, cursor)).transpose()?,
-            before: self.before.as_deref().map(|cursor| decode("before", list, cursor)).transpose()?,
+            after: self.after.as_deref().map(|cursor| decode("after", list, key, cursor)).transpose()?,
+            before: self.before.as_deref().map(|cursor| decode("before", list, key, cursor)).transpose()?,
             from_end,
         })
     }
+}
+
+/// What a list is ordered by, which its cursors have to carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyKind {
+    Id,
+    Text,
+    Number,
 }
 
 /// Writes the place of a row in a list.
@@ -60,7 +68,7 @@ pub(super) fn encode(list: &str, position: &Position) -> String {
     BASE64URL_NOPAD.encode(format!("{list}:{}:{key}", position.id).as_bytes())
 }
 
-fn decode(field: &'static str, list: &str, cursor: &str) -> Result<Position> {
+fn decode(field: &'static str, list: &str, kind: KeyKind, cursor: &str) -> Result<Position> {
     let malformed = || {
         AppError::bad_input(
             field,
@@ -73,11 +81,11 @@ fn decode(field: &'static str, list: &str, cursor: &str) -> Result<Position> {
     let text = String::from_utf8(bytes).map_err(|_| malformed())?;
     let rest = text.strip_prefix(list).and_then(|rest| rest.strip_prefix(':')).ok_or_else(malformed)?;
     let (id, key) = rest.split_once(':').ok_or_else(malformed)?;
-    let key = match key.split_at_checked(1) {
-        None => SortKey::Id,
-        Some(("t", text)) => SortKey::Text(text.to_owned()),
-        Some(("n", number)) => SortKey::Number(number.parse().map_err(|_| malformed())?),
-        Some(_) => return Err(malformed()),
+    let key = match (kind, key.split_at_checked(1)) {
+        (KeyKind::Id, None) => SortKey::Id,
+        (KeyKind::Text, Some(("t", text))) if !text.contains('\0') => SortKey::Text(text.to_owned()),
+        (KeyKind::Number, Some(("n", number))) => SortKey::Number(number.parse().map_err(|_| malformed())?),
+        _ => return Err(malformed()),
     };
     Ok(Position { key, id: id.parse().map_err(|_| malformed())? })
 }
@@ -88,33 +96,39 @@ mod tests {
 
     #[test]
     fn cursors_are_of_their_list() {
-        for key in
-            [SortKey::Id, SortKey::Text("a:ß\u{1f3c3}".into()), SortKey::Text(String::new()), SortKey::Number(-5)]
-        {
+        for (kind, key) in [
+            (KeyKind::Id, SortKey::Id),
+            (KeyKind::Text, SortKey::Text("a:ß\u{1f3c3}".into())),
+            (KeyKind::Text, SortKey::Text(String::new())),
+            (KeyKind::Number, SortKey::Number(-5)),
+        ] {
             let place = Position { key, id: 77 };
             let cursor = encode("runners.name", &place);
-            assert_eq!(decode("after", "runners.name", &cursor).unwrap(), place);
-            assert!(decode("after", "runners", &cursor).is_err());
-            assert!(decode("after", "tokens", &cursor).is_err());
+            assert_eq!(decode("after", "runners.name", kind, &cursor).unwrap(), place);
+            assert!(decode("after", "runners", kind, &cursor).is_err());
+            assert!(decode("after", "tokens", kind, &cursor).is_err());
+            for other in [KeyKind::Id, KeyKind::Text, KeyKind::Number].into_iter().filter(|other| *other != kind) {
+                assert!(decode("after", "runners.name", other, &cursor).is_err());
+            }
         }
         for wrong in ["", "x", "%%%", "YWJj", &"A".repeat(10_000)] {
-            assert!(decode("after", "runners", wrong).is_err());
+            assert!(decode("after", "runners", KeyKind::Id, wrong).is_err());
         }
     }
 
     #[test]
     fn page_sizes_are_bounded() {
         let args = |first, last| PageArgs { first, last, ..PageArgs::default() };
-        assert_eq!(args(None, None).request("x").unwrap().limit, 30);
-        assert_eq!(args(Some(100), None).request("x").unwrap().limit, 100);
-        assert!(args(None, Some(5)).request("x").unwrap().from_end);
+        assert_eq!(args(None, None).request("x", KeyKind::Id).unwrap().limit, 30);
+        assert_eq!(args(Some(100), None).request("x", KeyKind::Id).unwrap().limit, 100);
+        assert!(args(None, Some(5)).request("x", KeyKind::Id).unwrap().from_end);
         for (first, last, field) in [
             (Some(101), None, "first"),
             (Some(-1), None, "first"),
             (None, Some(101), "last"),
             (Some(1), Some(1), "first"),
         ] {
-            assert_eq!(args(first, last).request("x").unwrap_err().field.as_deref(), Some(field));
+            assert_eq!(args(first, last).request("x", KeyKind::Id).unwrap_err().field.as_deref(), Some(field));
         }
     }
 }

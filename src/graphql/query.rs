@@ -4,7 +4,7 @@ use async_graphql::{Context, ID, Object};
 use uuid::Uuid;
 
 use super::connections::{self, RunnerConnection};
-use super::context::{ContextExt as _, RequestContext};
+use super::context::{ContextExt as _, RequestContext, nullable};
 use super::loaders::ScopeKey;
 use super::node_id::{NodeKind, decode, decode_as};
 use super::pagination::PageArgs;
@@ -24,16 +24,19 @@ pub(super) struct Query;
 #[Object]
 impl Query {
     /// Who makes the request: a user, a runner, or null when the request shows no credentials.
-    async fn viewer(&self, context: &Context<'_>) -> Result<Option<Viewer>, AppError> {
-        let request = context.request();
-        match &*request.actor() {
-            Actor::User(user) => {
-                let scope = request.loader.load_one(ScopeKey(user.id)).await?;
-                Ok(scope.and_then(User::of).map(Viewer::User))
+    async fn viewer(&self, context: &Context<'_>) -> Option<Result<Viewer, AppError>> {
+        nullable(async {
+            let request = context.request();
+            match &*request.actor() {
+                Actor::User(user) => {
+                    let scope = request.loader.load_one(ScopeKey(user.id)).await?;
+                    Ok(scope.and_then(User::of).map(Viewer::User))
+                }
+                Actor::Runner(runner) => Ok(Some(Viewer::Runner(Runner::of_id(runner.id)))),
+                Actor::Anonymous | Actor::System => Ok(None),
             }
-            Actor::Runner(runner) => Ok(Some(Viewer::Runner(Runner::of_id(runner.id)))),
-            Actor::Anonymous | Actor::System => Ok(None),
-        }
+        })
+        .await
     }
 
     /// Anything that has a global id; null when it does not exist or you may not see it.
@@ -41,8 +44,8 @@ impl Query {
         &self,
         context: &Context<'_>,
         #[graphql(desc = "A global id from an earlier answer.")] id: ID,
-    ) -> Result<Option<Node>, AppError> {
-        node(context.request(), "id", &id).await
+    ) -> Option<Result<Node, AppError>> {
+        nullable(async { node(context.request(), "id", &id).await }).await
     }
 
     /// Several things at once, in the order of their ids; null for each that does not exist or that you may not see.
@@ -70,9 +73,12 @@ impl Query {
         &self,
         context: &Context<'_>,
         #[graphql(desc = "The user's login, without regard to case.")] login: String,
-    ) -> Result<Option<User>, AppError> {
-        let request = context.request();
-        Ok(request.fleet.user_at(&request.actor(), &login).await?.and_then(User::of))
+    ) -> Option<Result<User, AppError>> {
+        nullable(async {
+            let request = context.request();
+            Ok(request.fleet.user_at(&request.actor(), &login).await?.and_then(User::of))
+        })
+        .await
     }
 
     /// An organization; null when there is none of this login, or you may not see it.
@@ -80,9 +86,12 @@ impl Query {
         &self,
         context: &Context<'_>,
         #[graphql(desc = "The organization's login, without regard to case.")] login: String,
-    ) -> Result<Option<Organization>, AppError> {
-        let request = context.request();
-        Ok(request.fleet.scope_at(&request.actor(), &login).await?.and_then(Organization::of))
+    ) -> Option<Result<Organization, AppError>> {
+        nullable(async {
+            let request = context.request();
+            Ok(request.fleet.scope_at(&request.actor(), &login).await?.and_then(Organization::of))
+        })
+        .await
     }
 
     /// A repository; null when there is none of this name, or you may not see it.
@@ -91,10 +100,13 @@ impl Query {
         context: &Context<'_>,
         #[graphql(desc = "The login of the user or organization it belongs to.")] owner: String,
         #[graphql(desc = "Its name within the owner.")] name: String,
-    ) -> Result<Option<Repository>, AppError> {
-        let request = context.request();
-        let path = format!("{owner}/{name}");
-        Ok(request.fleet.scope_at(&request.actor(), &path).await?.and_then(Repository::of))
+    ) -> Option<Result<Repository, AppError>> {
+        nullable(async {
+            let request = context.request();
+            let path = format!("{owner}/{name}");
+            Ok(request.fleet.scope_at(&request.actor(), &path).await?.and_then(Repository::of))
+        })
+        .await
     }
 
     /// A runner, named in exactly one of two ways; null when it does not exist or you may not see it.
@@ -103,18 +115,21 @@ impl Query {
         context: &Context<'_>,
         #[graphql(desc = "Its global id.")] id: Option<ID>,
         #[graphql(desc = "The name it authenticates with.")] uuid: Option<Uuid>,
-    ) -> Result<Option<Runner>, AppError> {
-        let request = context.request();
-        let actor = request.actor();
-        let found = match (id, uuid) {
-            (Some(id), None) => {
-                let id = decode_as(NodeKind::Runner, "id", &id)?;
-                request.fleet.seen_runner(&actor, id).await?
-            }
-            (None, Some(uuid)) => request.fleet.seen_runner_by_uuid(&actor, uuid).await?,
-            _ => return Err(AppError::bad_input("id", "Give exactly one of id and uuid.")),
-        };
-        Ok(found.map(Runner::from))
+    ) -> Option<Result<Runner, AppError>> {
+        nullable(async {
+            let request = context.request();
+            let actor = request.actor();
+            let found = match (id, uuid) {
+                (Some(id), None) => {
+                    let id = decode_as(NodeKind::Runner, "id", &id)?;
+                    request.fleet.seen_runner(&actor, id).await?
+                }
+                (None, Some(uuid)) => request.fleet.seen_runner_by_uuid(&actor, uuid).await?,
+                _ => return Err(AppError::bad_input("id", "Give exactly one of id and uuid.")),
+            };
+            Ok(found.map(Runner::from))
+        })
+        .await
     }
 
     /// The runners of a scope, or all that you may see.

@@ -180,10 +180,12 @@ impl Subscription {
     ) -> Result<impl Stream<Item = Result<FleetSummary, AppError>>, AppError> {
         let request = context.data_unchecked::<std::sync::Arc<RequestContext>>().clone();
         let scope = named(&request, scope).await?;
+        // Refused before the stream opens, and not with each of its values.
+        request.fleet.summary(&request.actor(), scope.as_ref())?;
         let kinds = vec![EventKind::Status, EventKind::Runner];
         let watch = Watch { kinds, scope: scope.clone(), runner_ids: None };
         let watcher = request.fleet.watch(&request.actor(), watch).await?;
-        let summary = Summary { request, scope, watcher, last: None };
+        let summary = Summary { request, scope, watcher, last: None, is_over: false };
         Ok(stream::unfold(summary, |mut summary| async move {
             let value = summary.next().await?;
             Some((value, summary))
@@ -197,10 +199,14 @@ struct Summary {
     scope: Option<ScopeRow>,
     watcher: Watcher,
     last: Option<(FleetSummary, crate::clock::Timestamp)>,
+    is_over: bool,
 }
 
 impl Summary {
     async fn next(&mut self) -> Option<Result<FleetSummary>> {
+        if self.is_over {
+            return None;
+        }
         let clock = self.request.fleet.clock.clone();
         let mut is_stale = self.last.is_none();
         loop {
@@ -221,7 +227,10 @@ impl Summary {
                     is_stale = false;
                     let counts = match self.request.fleet.summary(self.watcher.actor(), self.scope.as_ref()) {
                         Ok(counts) => FleetSummary::from(counts),
-                        Err(error) => return Some(Err(error)),
+                        Err(error) => {
+                            self.is_over = true;
+                            return Some(Err(error));
+                        }
                     };
                     if self.last.is_none_or(|(last, _)| last != counts) {
                         self.last = Some((counts, clock.now()));

@@ -33,10 +33,11 @@ pub(super) fn of_headers(headers: &HeaderMap) -> Result<Credentials> {
 pub(super) fn of_payload(payload: Option<&Value>) -> Result<Credentials> {
     let Some(payload) = payload.and_then(Value::as_object) else { return Ok(Credentials::None) };
     let text = |name: &str| -> Result<Option<&str>> {
-        match payload.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)) {
-            None | Some((_, Value::Null)) => Ok(None),
-            Some((_, Value::String(text))) => Ok(Some(text)),
-            Some(_) => Err(malformed(name)),
+        let mut values = payload.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+        match (values.next(), values.next()) {
+            (None | Some(Value::Null), None) => Ok(None),
+            (Some(Value::String(text)), None) => Ok(Some(text)),
+            _ => Err(malformed(name)),
         }
     };
     read(text("authorization")?, text("x-runner-uuid")?, text("x-runner-token")?)

@@ -12,6 +12,7 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, UPGRADE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use futures_util::stream::{self, StreamExt as _};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde_json::{Map, Value};
 
@@ -19,7 +20,7 @@ use super::client_address::client_address;
 use super::respond::{Media, answer, refuse, status};
 use super::{HttpState, credentials, socket, sse};
 use crate::clock::Stopwatch;
-use crate::error::{AppError, Result};
+use crate::error::{AppError, ErrorCode, Result};
 use crate::graphql::{Answer, Incoming, OperationKind};
 
 /// A refusal, with the status that it has whatever the client accepts.
@@ -46,7 +47,7 @@ pub(super) async fn handle(
 ) -> Response {
     let request_id = state.request_id();
     let (mut parts, body) = request.into_parts();
-    if parts.headers.contains_key(UPGRADE) {
+    if parts.headers.get(UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket")) {
         let protocol = GraphQLProtocol::from_request_parts(&mut parts, &state).await.ok();
         return match WebSocketUpgrade::from_request_parts(&mut parts, &state).await {
             Ok(upgrade) => {
@@ -67,7 +68,13 @@ pub(super) async fn handle(
     match serve(&state, peer, &parts, body, media, &request_id).await {
         Ok(response) => response,
         Err(Refusal(error, fixed)) => {
-            tracing::debug!(request_id = &*request_id, code = error.code.as_str(), "request refused");
+            let code = error.code.as_str();
+            if matches!(error.code, ErrorCode::Unauthenticated | ErrorCode::RateLimited) {
+                let address = client_address(peer, &parts.headers, &state.settings.trusted_proxies);
+                tracing::info!(request_id = &*request_id, code, %address, "request refused");
+            } else {
+                tracing::debug!(request_id = &*request_id, code, "request refused");
+            }
             refuse(&error, fixed.unwrap_or_else(|| status(error.code, media)), media, &request_id)
         }
     }
@@ -102,7 +109,14 @@ async fn serve(
         request_id: request_id.clone(),
     };
     let (operation, kind_of_actor) = (incoming.operation_name.clone(), incoming.actor.kind());
-    let prepared = state.graphql.prepare(incoming)?;
+    let prepared = match state.graphql.prepare(incoming) {
+        // A stream is open once its request was understood: what is wrong with the document is told in it.
+        Err(error) if media == Media::EventStream => {
+            let refused = Answer::refused(&error, request_id);
+            return Ok(sse::open(state, stream::once(async { refused }).boxed(), request_id));
+        }
+        prepared => prepared?,
+    };
     let kind = prepared.kind();
     if parts.method == Method::GET && kind == OperationKind::Mutation {
         let error = AppError::bad_input("query", "A mutation cannot come by GET. Send it with POST.");
@@ -194,6 +208,11 @@ fn from_address(query: &str) -> Result<Raw, Refusal> {
 
 /// Reads the fields of a request, as GraphQL over HTTP has them.
 fn from_fields(mut fields: Map<String, Value>) -> Result<Raw, Refusal> {
+    let names_persisted = fields.get("extensions").is_some_and(|extensions| extensions.get("persistedQuery").is_some());
+    if names_persisted && fields.get("query").is_none_or(Value::is_null) {
+        let message = "No document is known under this hash. Send the document itself as query.";
+        return Err(AppError::new(ErrorCode::PersistedQueryNotFound, message).into());
+    }
     let query = match fields.remove("query") {
         Some(Value::String(query)) => query,
         Some(Value::Null) | None => return Err(malformed("query", "The request has no document. Send it as query.")),

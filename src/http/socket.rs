@@ -29,6 +29,8 @@ const PROTOCOL: &str = "graphql-transport-ws";
 const READY: usize = 64;
 /// How long one message may take to be taken by the client's side.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pings that a client may leave unanswered.
+const MOST_UNANSWERED: u8 = 2;
 /// Longest id of an operation.
 const LONGEST_ID: usize = 256;
 
@@ -119,7 +121,7 @@ impl Connection {
             Some(Close(4406, Cow::Borrowed("Subprotocol not acceptable: use graphql-transport-ws")))
         };
         if let Some(Close(code, reason)) = close {
-            let frame = CloseFrame { code, reason: Utf8Bytes::from(&*reason) };
+            let frame = CloseFrame { code, reason: Utf8Bytes::from(fitting(&reason)) };
             let _ = tokio::time::timeout(SEND_TIMEOUT, self.socket.send(Message::Close(Some(frame)))).await;
             // The client answers the close; whoever does not is dropped.
             let _ = tokio::time::timeout(Duration::from_secs(1), async {
@@ -137,7 +139,7 @@ impl Connection {
         let stop = self.state.stop.clone();
         let init_deadline = clock.now() + init_timeout;
         let mut next_ping = clock.now() + keepalive;
-        let mut is_answering = true;
+        let mut unanswered = 0;
         loop {
             let init = async {
                 if self.actor.is_some() {
@@ -151,16 +153,14 @@ impl Connection {
                     return Some(Close(1001, Cow::Borrowed("The server is shutting down; connect again in a moment")));
                 }
                 message = self.socket.recv() => {
-                    is_answering = true;
+                    unanswered = 0;
                     match message {
                         Some(Ok(message)) => match self.take(message).await {
                             Ok(true) => {}
                             Ok(false) => return None,
                             Err(close) => return Some(close),
                         },
-                        Some(Err(_)) => {
-                            return Some(Close(1009, Cow::Borrowed("The message is too big or malformed")));
-                        }
+                        Some(Err(error)) => return Some(unreadable(&error)),
                         None => return None,
                     }
                 }
@@ -173,10 +173,10 @@ impl Connection {
                     return Some(Close(4408, Cow::Borrowed("Connection initialisation timeout")));
                 }
                 () = clock.sleep_until(next_ping) => {
-                    if !is_answering {
+                    if unanswered >= MOST_UNANSWERED {
                         return Some(Close(1001, Cow::Borrowed("Two pings were not answered")));
                     }
-                    is_answering = false;
+                    unanswered += 1;
                     next_ping = clock.now() + keepalive;
                     if self.send(Message::Ping(axum::body::Bytes::new())).await.is_err() {
                         return None;
@@ -252,8 +252,7 @@ impl Connection {
             return Err(bad_message("The id of an operation has 1 to 256 characters"));
         }
         if self.operations.contains_key(&id) {
-            let shown: String = id.chars().take(40).collect();
-            return Err(Close(4409, Cow::Owned(format!("Subscriber for {shown} already exists"))));
+            return Err(Close(4409, Cow::Owned(format!("Subscriber for {} already exists", shortened(&id, 80)))));
         }
         let request_id = self.state.request_id();
         if self.operations.len() >= self.state.settings.max_operations_per_socket {
@@ -346,6 +345,30 @@ async fn deliver(
 
 fn error_message(id: &str, answer: &Answer) -> String {
     json!({"type": "error", "id": id, "payload": answer.errors()}).to_string()
+}
+
+/// Longest reason that a close frame holds, in bytes.
+const LONGEST_REASON: usize = 123;
+
+fn fitting(reason: &str) -> &str {
+    shortened(reason, LONGEST_REASON)
+}
+
+/// The beginning of a text, of so many bytes at most.
+fn shortened(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
+/// Why a frame could not be read, in codes of the WebSocket protocol.
+fn unreadable(error: &axum::Error) -> Close {
+    let text = error.to_string();
+    if text.contains("too long") || text.contains("too big") || text.contains("Space limit") {
+        Close(1009, Cow::Borrowed("The message is too big"))
+    } else if text.contains("UTF-8") || text.contains("utf-8") {
+        Close(1007, Cow::Borrowed("The message is not UTF-8"))
+    } else {
+        Close(1002, Cow::Borrowed("The frame breaks the WebSocket protocol"))
+    }
 }
 
 const fn bad_message(reason: &'static str) -> Close {

@@ -10,7 +10,10 @@ use diesel::sql_types::{Array, BigInt, Bool, Text};
 use diesel_async::pooled_connection::{ManagerConfig, RecyclingMethod};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::FutureExt as _;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres::config::SslMode;
 
 use super::OpenError;
@@ -41,7 +44,8 @@ pub(super) fn open(url: &str, limits: &PoolLimits, statements: &StatementCount) 
     Ok(Db::new(pool.clone(), pool, "BEGIN", limits))
 }
 
-/// Connects as the URL asks: `sslmode=disable`, `prefer` (the default) or `require`.
+/// Connects as the URL asks. `sslmode=disable`: in clear. `prefer`, the default: encrypted if the server can, whoever it is, as
+/// every client of PostgreSQL does it. `require`: encrypted, and only with a server whose certificate the system trusts.
 pub(super) async fn connect(url: &str) -> Result<Connection, ConnectionError> {
     let bad = |error: tokio_postgres::Error| {
         use std::error::Error as _;
@@ -57,20 +61,62 @@ pub(super) async fn connect(url: &str) -> Result<Connection, ConnectionError> {
         let (client, connection) = config.connect(tokio_postgres::NoTls).await.map_err(bad)?;
         return AsyncPgConnection::try_from_client_and_connection(client, connection).await;
     }
-    let (client, connection) = config.connect(tls()?).await.map_err(bad)?;
+    let (client, connection) = config.connect(tls(config.get_ssl_mode())?).await.map_err(bad)?;
     AsyncPgConnection::try_from_client_and_connection(client, connection).await
 }
 
-fn tls() -> Result<tokio_postgres_rustls::MakeRustlsConnect, ConnectionError> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+fn tls(mode: SslMode) -> Result<tokio_postgres_rustls::MakeRustlsConnect, ConnectionError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|error| ConnectionError::BadConnection(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
+    let config = if mode == SslMode::Require {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        config.with_root_certificates(roots).with_no_client_auth()
+    } else {
+        config.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))).with_no_client_auth()
+    };
     Ok(tokio_postgres_rustls::MakeRustlsConnect::new(config))
+}
+
+/// Takes any certificate: with `sslmode=prefer` encryption is a chance and not a promise.
+#[derive(Debug)]
+struct Anyone(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 /// Writes the presence of many runners and the newest of their histories, in two statements whatever their number.

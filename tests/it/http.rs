@@ -488,39 +488,9 @@ const INTROSPECTION: &str = "
     fragment TypeRef on __Type {
       kind
       name
-      ofType {
-        kind
-        name
-        ofType {
-          kind
-          name
-          ofType {
-            kind
-            name
-            ofType {
-              kind
-              name
-              ofType {
-                kind
-                name
-                ofType {
-                  kind
-                  name
-                  ofType {
-                    kind
-                    name
-                    ofType {
-                      kind
-                      name
-                      ofType { kind name }
-                    }
-                  }
-                }
-              }
-            }
-          }
-        }
-      }
+      ofType { kind name ofType { kind name ofType { kind name ofType { kind name ofType {
+        kind name ofType { kind name ofType { kind name ofType { kind name ofType { kind name } } } }
+      } } } } }
     }";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,7 +19,7 @@ use crate::support::{Database, TestApp, TestDatabase, on_both};
 const KNOWN: &[(&str, &str)] = &[
     ("main.rs", "cli"),
     ("lib.rs", ""),
-    ("cli", "agent app auth clock config fleet graphql lifecycle rng"),
+    ("cli", "agent app auth clock config error fleet graphql lifecycle rng"),
     ("app.rs", "auth clock config events fleet graphql http lifecycle rng store"),
     ("lifecycle.rs", ""),
     ("http", "auth clock error fleet graphql"),

@@ -52,7 +52,10 @@ async fn text(request: RequestBuilder) -> String {
 /// The events of a text, as a browser reads them: name and data; comments are skipped.
 fn events(text: &str) -> Vec<(String, Value)> {
     assert!(text.ends_with("\n\n"), "the last event is not closed: {text:?}");
-    let blocks = text.split("\n\n").map(|block| block.lines().filter(|line| !line.starts_with(':')).collect::<Vec<_>>());
+    let lines_of = |block: &str| -> Vec<String> {
+        block.lines().filter(|line| !line.starts_with(':')).map(str::to_owned).collect()
+    };
+    let blocks = text.split("\n\n").map(lines_of);
     let events = blocks.filter(|lines| !lines.is_empty()).map(|lines| {
         let field = |name: &str| lines.iter().find_map(|line| line.strip_prefix(name)).map(str::trim_start);
         // Without a line of data a browser drops the event.
@@ -102,24 +105,25 @@ async fn a_query_gives_next_and_complete() {
 async fn a_mutation_comes_by_post_and_not_by_get() {
     let app = start().await;
     let admin = app.admin();
-    let make = r#"mutation { createOrganization(input: {login: "made", name: "Made"}) { organization { login } } }"#;
-    let made = r#"{ organization(login: "made") { login } }"#;
-    let response = get(&admin, &[("query", make)]).send().await.unwrap();
+    let mutation =
+        r#"mutation { createOrganization(input: {login: "made", name: "Made"}) { organization { login } } }"#;
+    let lookup = r#"{ organization(login: "made") { login } }"#;
+    let response = get(&admin, &[("query", mutation)]).send().await.unwrap();
     assert_eq!(response.status().as_u16(), 405);
     assert!(response.headers()["allow"].to_str().unwrap().contains("POST"), "{:?}", response.headers());
-    assert_eq!(admin.data(made, json!({})).await, json!({"organization": null}));
+    assert_eq!(admin.data(lookup, json!({})).await, json!({"organization": null}));
 
     // Neither does it come as a form: that is what a page of another site can send.
-    let form = url::form_urlencoded::Serializer::new(String::new()).append_pair("query", make).finish();
+    let form = url::form_urlencoded::Serializer::new(String::new()).append_pair("query", mutation).finish();
     let request = admin.http.post(format!("{}/graphql", app.url)).headers(admin.headers());
     let request = request.header("accept", "text/event-stream");
     let response = request.header("content-type", "application/x-www-form-urlencoded").body(form).send().await.unwrap();
     assert_eq!(response.status().as_u16(), 415);
-    assert_eq!(admin.data(made, json!({})).await, json!({"organization": null}));
+    assert_eq!(admin.data(lookup, json!({})).await, json!({"organization": null}));
 
     let expected = [next(json!({"data": {"createOrganization": {"organization": {"login": "made"}}}})), complete()];
-    assert_eq!(events(&text(post(&admin, make)).await), expected);
-    assert_eq!(admin.data(made, json!({})).await, json!({"organization": {"login": "made"}}));
+    assert_eq!(events(&text(post(&admin, mutation)).await), expected);
+    assert_eq!(admin.data(lookup, json!({})).await, json!({"organization": {"login": "made"}}));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,7 +138,7 @@ async fn a_subscription_streams() {
     runner.heartbeat().await;
     app.advance(Duration::from_secs(1));
     assert_eq!(stream.next().await, Some(summary(0, 1)));
-    app.advance(Duration::from_secs(60));
+    app.advance(Duration::from_mins(1));
     assert_eq!(stream.next().await, Some(summary(1, 0)));
 }
 

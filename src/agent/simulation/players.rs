@@ -127,7 +127,7 @@ impl Fleet {
             version: VERSION,
             os: OS,
             arch: ARCH,
-            ephemeral: false,
+            ephemeral: None,
             // Should an answer be lost, the next attempt takes the same record over.
             machine_id: self.rng.uuid(),
         };

@@ -35,6 +35,18 @@ pub(super) struct Entry {
     is_dirty: bool,
 }
 
+impl Entry {
+    /// Takes note of a new token. Commits are in order and those who tell of them may overtake each other, so an older token
+    /// never replaces a newer one.
+    fn take_token(&mut self, generation: i64, previous_valid_until: Option<i64>) {
+        let generation = u32::try_from(generation).unwrap_or(u32::MAX);
+        if generation >= self.generation {
+            self.generation = generation;
+            self.previous_valid_until = previous_valid_until.unwrap_or(0);
+        }
+    }
+}
+
 /// What is known of a runner's presence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot {
@@ -166,8 +178,7 @@ impl Map {
     /// Takes up a runner that has just registered, or a known one that registered anew.
     pub(super) fn register(&mut self, row: &PresenceRow, now: Timestamp) {
         if let Some(entry) = self.entries.get_mut(&row.id) {
-            entry.generation = u32::try_from(row.token_generation).unwrap_or(u32::MAX);
-            entry.previous_valid_until = row.previous_valid_until.unwrap_or(0);
+            entry.take_token(row.token_generation, row.previous_valid_until);
         } else {
             self.load(row, now);
         }
@@ -238,8 +249,7 @@ impl Map {
 
     pub(super) fn set_token(&mut self, id: i64, generation: i64, previous_valid_until: Option<i64>) {
         if let Some(entry) = self.entries.get_mut(&id) {
-            entry.generation = u32::try_from(generation).unwrap_or(u32::MAX);
-            entry.previous_valid_until = previous_valid_until.unwrap_or(0);
+            entry.take_token(generation, previous_valid_until);
         }
     }
 
@@ -351,7 +361,8 @@ impl Map {
 
     /// Runners whose status changed at or after a time.
     pub(super) fn changed_since(&self, since: Timestamp) -> Vec<Snapshot> {
-        let changed = self.entries.iter().filter(|(_, entry)| entry.status_since >= since);
+        let is_changed = |entry: &Entry| entry.status_since >= since && entry.previous != entry.status;
+        let changed = self.entries.iter().filter(|(_, entry)| is_changed(entry));
         changed.filter_map(|(id, _)| self.snapshot(*id)).collect()
     }
 

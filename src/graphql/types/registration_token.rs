@@ -3,7 +3,7 @@ use async_graphql::{Context, ID, Object};
 use super::{RunnerFilter, RunnerOrder, RunnerScope, User, order};
 use crate::error::{AppError, Result};
 use crate::graphql::connections::{self, RunnerConnection};
-use crate::graphql::context::ContextExt as _;
+use crate::graphql::context::{ContextExt as _, nullable};
 use crate::graphql::loaders::ScopeKey;
 use crate::graphql::node_id::{NodeKind, encode};
 use crate::graphql::pagination::PageArgs;
@@ -105,11 +105,14 @@ impl RegistrationToken {
     }
 
     /// The user who made it; null: the server itself did, or the user is gone.
-    async fn created_by(&self, context: &Context<'_>) -> Result<Option<User>, AppError> {
-        match self.row.created_by {
-            Some(id) => Ok(context.request().loader.load_one(ScopeKey(id)).await?.map(User::from)),
-            None => Ok(None),
-        }
+    async fn created_by(&self, context: &Context<'_>) -> Option<Result<User, AppError>> {
+        nullable(async {
+            match self.row.created_by {
+                Some(id) => Ok(context.request().loader.load_one(ScopeKey(id)).await?.map(User::from)),
+                None => Ok(None),
+            }
+        })
+        .await
     }
 
     /// When it was made.

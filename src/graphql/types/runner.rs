@@ -8,7 +8,7 @@ use super::{RegistrationToken, RunnerScope, RunnerStatus, RunnerTransitionCause}
 use crate::clock::Timestamp;
 use crate::error::{AppError, Result};
 use crate::fleet::presence::Snapshot;
-use crate::graphql::context::{ContextExt as _, RequestContext};
+use crate::graphql::context::{ContextExt as _, RequestContext, nullable};
 use crate::graphql::loaders::{HistoryKey, LabelsKey, RunnerKey, ScopeKey, TokenKey};
 use crate::graphql::node_id::{NodeKind, encode};
 use crate::graphql::scalars::DateTime;
@@ -93,9 +93,12 @@ impl Runner {
     }
 
     /// A remark of those who manage it; null for everyone else.
-    async fn note(&self, context: &Context<'_>) -> Result<Option<String>, AppError> {
-        let request = context.request();
-        Ok(if self.manages(request).await? { Some(self.row(request).await?.note.clone()) } else { None })
+    async fn note(&self, context: &Context<'_>) -> Option<Result<String, AppError>> {
+        nullable(async {
+            let request = context.request();
+            Ok(if self.manages(request).await? { Some(self.row(request).await?.note.clone()) } else { None })
+        })
+        .await
     }
 
     /// What it belongs to.
@@ -112,18 +115,18 @@ impl Runner {
     }
 
     /// The version of the agent, as it said.
-    async fn version(&self, context: &Context<'_>) -> Result<Option<String>, AppError> {
-        Ok(self.row(context.request()).await?.version.clone())
+    async fn version(&self, context: &Context<'_>) -> Option<Result<String, AppError>> {
+        nullable(async { Ok(self.row(context.request()).await?.version.clone()) }).await
     }
 
     /// The operating system, as the agent said.
-    async fn os(&self, context: &Context<'_>) -> Result<Option<String>, AppError> {
-        Ok(self.row(context.request()).await?.os.clone())
+    async fn os(&self, context: &Context<'_>) -> Option<Result<String, AppError>> {
+        nullable(async { Ok(self.row(context.request()).await?.os.clone()) }).await
     }
 
     /// The processor architecture, as the agent said.
-    async fn arch(&self, context: &Context<'_>) -> Result<Option<String>, AppError> {
-        Ok(self.row(context.request()).await?.arch.clone())
+    async fn arch(&self, context: &Context<'_>) -> Option<Result<String, AppError>> {
+        nullable(async { Ok(self.row(context.request()).await?.arch.clone()) }).await
     }
 
     /// Whether it takes one task and is then removed.
@@ -159,21 +162,27 @@ impl Runner {
     }
 
     /// When an authenticated call of it last came in; null: never.
-    async fn last_online_at(&self, context: &Context<'_>) -> Result<Option<DateTime>, AppError> {
-        let request = context.request();
-        match self.presence(request) {
-            Some(presence) => Ok(presence.last_online_at.map(DateTime)),
-            None => Ok(never_is_null(self.row(request).await?.last_online_at)),
-        }
+    async fn last_online_at(&self, context: &Context<'_>) -> Option<Result<DateTime, AppError>> {
+        nullable(async {
+            let request = context.request();
+            match self.presence(request) {
+                Some(presence) => Ok(presence.last_online_at.map(DateTime)),
+                None => Ok(never_is_null(self.row(request).await?.last_online_at)),
+            }
+        })
+        .await
     }
 
     /// When it last did task work; null: never.
-    async fn last_active_at(&self, context: &Context<'_>) -> Result<Option<DateTime>, AppError> {
-        let request = context.request();
-        match self.presence(request) {
-            Some(presence) => Ok(presence.last_active_at.map(DateTime)),
-            None => Ok(never_is_null(self.row(request).await?.last_active_at)),
-        }
+    async fn last_active_at(&self, context: &Context<'_>) -> Option<Result<DateTime, AppError>> {
+        nullable(async {
+            let request = context.request();
+            match self.presence(request) {
+                Some(presence) => Ok(presence.last_active_at.map(DateTime)),
+                None => Ok(never_is_null(self.row(request).await?.last_active_at)),
+            }
+        })
+        .await
     }
 
     /// When its current token was made.
@@ -188,20 +197,26 @@ impl Runner {
     }
 
     /// The registration token that made it; null: the token is gone, or you do not manage the scope.
-    async fn registered_with(&self, context: &Context<'_>) -> Result<Option<RegistrationToken>, AppError> {
-        let request = context.request();
-        let row = self.row(request).await?;
-        match row.registered_with.filter(|_| request.actor().manages(row.owner_id)) {
-            Some(id) => Ok(request.loader.load_one(TokenKey(id)).await?.map(RegistrationToken::from)),
-            None => Ok(None),
-        }
+    async fn registered_with(&self, context: &Context<'_>) -> Option<Result<RegistrationToken, AppError>> {
+        nullable(async {
+            let request = context.request();
+            let row = self.row(request).await?;
+            match row.registered_with.filter(|_| request.actor().manages(row.owner_id)) {
+                Some(id) => Ok(request.loader.load_one(TokenKey(id)).await?.map(RegistrationToken::from)),
+                None => Ok(None),
+            }
+        })
+        .await
     }
 
     /// The IP address it registered from; null: it is not known, or you do not manage the scope.
-    async fn registered_from(&self, context: &Context<'_>) -> Result<Option<String>, AppError> {
-        let request = context.request();
-        let row = self.row(request).await?;
-        Ok(row.registered_from.clone().filter(|_| request.actor().manages(row.owner_id)))
+    async fn registered_from(&self, context: &Context<'_>) -> Option<Result<String, AppError>> {
+        nullable(async {
+            let request = context.request();
+            let row = self.row(request).await?;
+            Ok(row.registered_from.clone().filter(|_| request.actor().manages(row.owner_id)))
+        })
+        .await
     }
 
     /// When it registered for the first time.

@@ -9,7 +9,7 @@ use crate::graphql::connections::{
     self, OrganizationConnection, OrganizationMemberConnection, RegistrationTokenConnection, RepositoryConnection,
     RunnerConnection,
 };
-use crate::graphql::context::ContextExt as _;
+use crate::graphql::context::{ContextExt as _, nullable};
 use crate::graphql::loaders::ScopeKey;
 use crate::graphql::node_id::{NodeKind, encode};
 use crate::graphql::pagination::PageArgs;
@@ -125,9 +125,12 @@ scope! {
         }
 
         /// Whether the user administers the instance; null: you are neither the user nor an administrator.
-        async fn is_admin(&self, context: &Context<'_>) -> Result<Option<bool>, AppError> {
+        async fn is_admin(&self, context: &Context<'_>) -> Option<Result<bool, AppError>> {
+        nullable(async {
             account::is_admin(&self.row, context.request()).await
-        }
+        })
+        .await
+    }
 
         /// When the account was made.
         async fn created_at(&self) -> DateTime {

@@ -34,6 +34,12 @@ pub async fn by_machine(db: &mut Connection, scope_id: i64, machine_id: &str) ->
         .optional()?)
 }
 
+/// Locks a runner until the transaction ends, and returns it as it is now.
+pub async fn lock(db: &mut Connection, id: i64, at: i64) -> Result<Option<RunnerRow>> {
+    let changes = RunnerChanges { updated_at: Some(at), ..RunnerChanges::default() };
+    update(db, id, changes).await
+}
+
 /// Adds a runner; false when its machine has one in the scope already.
 pub async fn insert(db: &mut Connection, row: RunnerRow) -> Result<bool> {
     let inserted = diesel::insert_into(runners::table).values(row).on_conflict_do_nothing().execute(db).await?;
@@ -134,6 +140,12 @@ pub async fn clear_labels(db: &mut Connection, id: i64) -> Result<()> {
     Ok(())
 }
 
+#[diesel::declare_sql_function]
+extern "SQL" {
+    /// The text in lower case; SQLite knows only the letters of ASCII.
+    fn lower(text: diesel::sql_types::Text) -> diesel::sql_types::Text;
+}
+
 type Condition = Box<dyn BoxableExpression<runners::table, Dialect, SqlType = diesel::sql_types::Bool>>;
 
 fn belongs(parent: &RunnerParent) -> Option<Condition> {
@@ -185,7 +197,7 @@ fn passes(filter: &RunnerFilter) -> Vec<Condition> {
                 .like(pattern.clone())
                 .escape('\\')
                 .or(runners::uuid.like(pattern.clone()).escape('\\'))
-                .or(runners::description.like(pattern).escape('\\')),
+                .or(lower(runners::description).like(pattern).escape('\\')),
         ));
     }
     if let Some(ephemeral) = filter.ephemeral {

@@ -5,23 +5,12 @@ use diesel_async::RunQueryDsl;
 
 use super::super::Connection;
 use crate::error::Result;
-use crate::store::models::{ScopeRow, UserRow};
-use crate::store::schema::{scopes, users};
+use crate::store::models::UserRow;
+use crate::store::schema::users;
 
 /// The users of these identifiers, in no order.
 pub async fn by_ids(db: &mut Connection, ids: Vec<i64>) -> Result<Vec<UserRow>> {
     Ok(users::table.filter(users::id.eq_any(ids)).select(UserRow::as_select()).load(db).await?)
-}
-
-/// The user of a login, given in lower case.
-pub async fn by_login(db: &mut Connection, login_key: &str) -> Result<Option<(ScopeRow, UserRow)>> {
-    Ok(users::table
-        .inner_join(scopes::table.on(scopes::id.eq(users::id)))
-        .filter(scopes::path_key.eq(login_key))
-        .select((ScopeRow::as_select(), UserRow::as_select()))
-        .first(db)
-        .await
-        .optional()?)
 }
 
 /// Makes a scope a user.
