@@ -125,7 +125,7 @@ on_both! {
             format!("query($n: Int = 100) {{ {}path{} }}", list.repeat(depth), " } } }".repeat(depth))
         };
         let aliases: Vec<String> = (0..1_001).map(|number| format!("a{number}: __typename")).collect();
-        let (bombs, open) = ([bomb(21), bomb(40)], [lists("100", 3), lists("$n", 3), lists("100", 2)]);
+        let (bombs, open) = ([bomb(21), bomb(25)], [lists("100", 3), lists("$n", 3), lists("100", 2)]);
         for document in bombs.iter().chain(&open).chain([&format!("{{ {} }}", aliases.join(" "))]) {
             let what: String = document.chars().take(60).collect();
             let over_http = refused(&admin, &what, document, json!({}), "QUERY_TOO_COMPLEX", "");

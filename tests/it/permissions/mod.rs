@@ -154,8 +154,13 @@ on_both! {
 
         // Its own token it may rotate, whether it names itself or nobody.
         for id in [Some(one.id.as_str()), None] {
-            let rotated = rotation(id).run(&one.client).await;
-            assert_eq!(rotated["rotateRunnerToken"]["runner"]["id"], json!(one.id));
+            let runner = if id.is_some() { &one } else { &two };
+            let rotated = rotation(id).run(&runner.client).await;
+            assert_eq!(rotated["rotateRunnerToken"]["runner"]["id"], json!(runner.id));
+            // The token before, which still works for a while, gets no successor of its own.
+            let again = rotation(id);
+            assert_eq!(runner.client.code(&again.document, again.variables).await, "FORBIDDEN");
+            runner.heartbeat().await;
         }
     }
 
