@@ -78,19 +78,8 @@ impl Bench {
         })
     }
 
-    fn incoming(&self, query: &str, actor: &Actor) -> Incoming {
-        Incoming {
-            query: query.to_owned(),
-            operation_name: None,
-            variables: Variables::default(),
-            actor: actor.clone(),
-            address: Some(ADDRESS),
-            request_id: Arc::from("bench"),
-        }
-    }
-
     fn execute(&self, query: &str, actor: &Actor) -> usize {
-        let prepared = self.app.graphql.prepare(self.incoming(query, actor)).expect("a valid document");
+        let prepared = self.app.graphql.prepare(incoming(query, actor)).expect("a valid document");
         let answer = self.runtime.block_on(self.app.graphql.execute(prepared));
         assert!(answer.code().is_none(), "{answer:?}");
         serde_json::to_vec(&answer).expect("an answer is JSON").len()
@@ -115,6 +104,17 @@ impl Bench {
         )
         .execute(&mut connection)
         .expect("labels");
+    }
+}
+
+fn incoming(query: &str, actor: &Actor) -> Incoming {
+    Incoming {
+        query: query.to_owned(),
+        operation_name: None,
+        variables: Variables::default(),
+        actor: actor.clone(),
+        address: Some(ADDRESS),
+        request_id: Arc::from("bench"),
     }
 }
 

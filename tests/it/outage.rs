@@ -332,7 +332,7 @@ async fn an_outage_of_postgresql_turns_nobody_offline_and_loses_nothing() {
     let (_, after) = register(&server, "after").await;
     wait_until("presence is written again", RECOVERY, async || postgres.last_online_at(&uuid).await > written).await;
 
-    let output = tokio::time::timeout(Duration::from_secs(60), simulation.wait_with_output());
+    let output = tokio::time::timeout(Duration::from_mins(1), simulation.wait_with_output());
     let output = output.await.expect("the simulation does not end").unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).expect(&error);

@@ -290,7 +290,7 @@ on_both! {
         assert_eq!(history(&app, &runner).await, changes);
         // Nobody was heard since: nothing is written.
         app.advance(Duration::from_secs(1));
-        let (_, statements) = app.statements(tokio::time::sleep(Duration::from_millis(200))).await;
+        let ((), statements) = app.statements(tokio::time::sleep(Duration::from_millis(200))).await;
         assert_eq!(statements, 0);
     }
 

@@ -22,7 +22,7 @@ on_both! {
             json!({"runner": {"name": "build-1"}, "previous": "OFFLINE", "current": "IDLE"})
         );
 
-        app.advance(Duration::from_secs(60));
+        app.advance(Duration::from_mins(1));
         let change = socket.next_data("s").await;
         assert_eq!(change["runnerStatusChanged"]["current"], "OFFLINE");
 

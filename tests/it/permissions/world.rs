@@ -211,7 +211,7 @@ impl World {
         Operation::mutation("revokeAccessToken", &json!({"id": revoked_id}), "accessToken { id }").run(&admin).await;
         Operation::mutation("deleteUser", &json!({"login": login}), "deletedId").run(&admin).await;
         Operation::mutation("deleteRunner", &json!({"id": removed.id}), "deletedId").run(&admin).await;
-        self.app.advance(Duration::from_secs(60));
+        self.app.advance(Duration::from_mins(1));
         let (one, two) = (self.acme_runner().await, self.acme_runner().await);
         let posing = Shown::Runner { uuid: two.uuid, secret: one.secret };
         clients.push(("a runner's token with another's UUID", self.app.client(posing)));
@@ -259,7 +259,7 @@ impl Cell<'_> {
     pub(super) async fn stir(&self, subscription: &str) {
         let world = self.world;
         if subscription == "runnerStatusChanged" {
-            world.app.advance(Duration::from_secs(60));
+            world.app.advance(Duration::from_mins(1));
         }
         let runners = [Some(&self.runner), Some(&world.instance_runner), self.acting.as_ref()];
         for runner in runners.into_iter().flatten() {
