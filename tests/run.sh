@@ -53,5 +53,8 @@ port=$(python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); pr
 export ROLLCALL_TEST_POSTGRES="postgres://rollcall@127.0.0.1:$port/postgres"
 export ROLLCALL_TEST_POSTGRES_BIN="$bin"
 
+# A snapshot that differs fails; it is never taken by the way.
+export INSTA_UPDATE="${INSTA_UPDATE:-no}"
+
 say "running the tests"
 cargo test --no-fail-fast --quiet "$@"

@@ -15,7 +15,6 @@ use async_graphql::parser::{self, Positioned};
 use async_graphql::{Name, Pos, ServerError, Value, Variables};
 use moka::sync::Cache;
 
-use super::errors::shortened;
 use super::pagination::{DEFAULT_PAGE, LARGEST_PAGE};
 use crate::error::{AppError, ErrorCode, Result};
 
@@ -34,6 +33,9 @@ pub struct DocumentLimits {
 const DEEPEST_BRACKETS: usize = 60;
 /// Larger documents are parsed each time: they are not what comes a thousand times a second.
 const LARGEST_REMEMBERED: usize = 8 * 1024;
+
+/// Longest message that is not ours, in characters: the library's repeat what was sent.
+const LONGEST_MESSAGE: usize = 256;
 
 /// A document that has been parsed.
 #[derive(Debug)]
@@ -445,6 +447,14 @@ impl<'a> Cost<'a> {
         let definition = self.operation.variable_definitions.iter().find(|it| it.node.name.node == *name)?;
         definition.node.default_value().cloned()
     }
+}
+
+/// The beginning of a message, so that an answer is not larger than what it answers.
+pub(super) fn shortened(message: &str) -> String {
+    if message.chars().count() <= LONGEST_MESSAGE {
+        return message.to_owned();
+    }
+    message.chars().take(LONGEST_MESSAGE - 1).chain(['…']).collect()
 }
 
 #[cfg(test)]

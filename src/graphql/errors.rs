@@ -4,14 +4,11 @@ use async_graphql::{PathSegment, Response, ServerError, Value};
 use serde::Serialize;
 use serde::ser::SerializeMap as _;
 
-use super::document::Document;
+use super::document::{Document, shortened};
 use crate::error::{AppError, ErrorCode};
 
 /// Most errors in one answer.
 const MOST_ERRORS: usize = 10;
-/// Longest message that is not ours, in characters: the library's repeat what was sent.
-const LONGEST_MESSAGE: usize = 256;
-
 /// An answer to a request.
 #[derive(Debug)]
 pub struct Answer {
@@ -142,11 +139,4 @@ impl AnswerError {
             extensions: Extensions { code, field, retry_after_seconds: None, request_id: None },
         }
     }
-}
-
-pub(super) fn shortened(message: &str) -> String {
-    if message.chars().count() <= LONGEST_MESSAGE {
-        return message.to_owned();
-    }
-    message.chars().take(LONGEST_MESSAGE - 1).chain(['…']).collect()
 }

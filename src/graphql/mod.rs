@@ -3,6 +3,7 @@
 //! [`GraphQl`] is the only way in: it holds the schema and gives it to nobody, so that HTTP, WebSocket and SSE alike pass the
 //! same limits, the same error mapping and the same protection from panics.
 
+mod completion;
 mod connections;
 mod context;
 mod document;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_graphql::parser::types::{OperationDefinition, OperationType};
-use async_graphql::{Request, Response, SDLExportOptions, Schema, Variables};
+use async_graphql::{Request, Response, SDLExportOptions, Schema, Value, Variables};
 use futures_util::future::FutureExt as _;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 use tokio::sync::Semaphore;
@@ -34,6 +35,7 @@ pub use errors::Answer;
 use crate::auth::Actor;
 use crate::error::{AppError, ErrorCode, Result};
 use crate::fleet::Fleet;
+use completion::Shapes;
 use context::RequestContext;
 use document::{Document, Documents};
 use loads::{Loads, WithLoads};
@@ -104,6 +106,7 @@ pub struct GraphQl(Arc<Inner>);
 
 struct Inner {
     schema: FleetSchema,
+    shapes: Shapes,
     fleet: Fleet,
     documents: Documents,
     settings: GraphQlSettings,
@@ -129,6 +132,7 @@ impl GraphQl {
     pub fn new(fleet: Fleet, settings: GraphQlSettings) -> Self {
         Self(Arc::new(Inner {
             schema: schema(),
+            shapes: Shapes::of(&schema().sdl()),
             fleet,
             documents: Documents::new(settings.limits, settings.remembered_documents),
             settings,
@@ -154,7 +158,8 @@ impl GraphQl {
     /// Executes a query or a mutation. A mutation runs to its end whatever becomes of the caller.
     pub async fn execute(&self, prepared: Prepared) -> Answer {
         let request_id = prepared.incoming.request_id.clone();
-        let (kind, document) = (prepared.kind, prepared.document.clone());
+        let kind = prepared.kind;
+        let (document, operation_name) = (prepared.document.clone(), prepared.incoming.operation_name.clone());
         let face = self.clone();
         let (request, loads) = face.request(prepared);
         let work = async move {
@@ -179,7 +184,7 @@ impl GraphQl {
             }
         };
         match response {
-            Ok(response) => Answer::executed(response, &document, &request_id),
+            Ok(response) => self.answer(response, &document, operation_name.as_deref(), &request_id),
             Err(error) => Answer::refused(&error, &request_id),
         }
     }
@@ -200,12 +205,13 @@ impl GraphQl {
             )
         })?;
         let (request_id, document) = (prepared.incoming.request_id.clone(), prepared.document.clone());
+        let (face, operation_name) = (self.clone(), prepared.incoming.operation_name.clone());
         let (request, loads) = self.request(prepared);
         let answers = WithLoads::new(self.0.schema.execute_stream(request), loads);
         Ok(until_panic(answers.boxed())
             .map(move |response| {
                 let _held = &permit;
-                Answer::executed(response, &document, &request_id)
+                face.answer(response, &document, operation_name.as_deref(), &request_id)
             })
             .boxed())
     }
@@ -213,6 +219,23 @@ impl GraphQl {
     /// Subscriptions that are open at this moment.
     pub fn open_subscriptions(&self) -> usize {
         self.0.settings.max_subscriptions.saturating_sub(self.0.subscriptions.available_permits())
+    }
+
+    /// Makes an answer of what the schema has found.
+    fn answer(&self, mut response: Response, document: &Document, operation: Option<&str>, request_id: &str) -> Answer {
+        if response.data != Value::Null
+            && let Ok(operation) = document.operation(operation)
+        {
+            let completed = completion::complete(
+                &self.0.shapes,
+                &document.parsed,
+                operation,
+                std::mem::take(&mut response.data),
+                &response.errors,
+            );
+            response.data = completed.unwrap_or_default();
+        }
+        Answer::executed(response, document, request_id)
     }
 
     fn request(&self, prepared: Prepared) -> (Request, Loads) {

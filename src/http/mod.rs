@@ -7,6 +7,7 @@ mod credentials;
 mod graphiql;
 mod graphql;
 mod health;
+mod request;
 mod respond;
 mod server;
 mod socket;

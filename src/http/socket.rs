@@ -10,16 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_graphql_axum::GraphQLProtocol;
+use axum::extract::FromRequestParts as _;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
-use axum::http::HeaderMap;
-use axum::response::Response;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse as _, Response};
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::{HttpState, credentials, graphql};
+use super::{HttpState, credentials, request};
 use crate::auth::{Actor, Credentials};
 use crate::error::{AppError, ErrorCode, Result};
 use crate::graphql::{Answer, Incoming};
@@ -59,19 +60,18 @@ struct Outgoing {
 }
 
 /// Opens a socket.
-pub(super) fn open(
-    state: HttpState,
-    upgrade: WebSocketUpgrade,
-    protocol: Option<GraphQLProtocol>,
-    headers: &HeaderMap,
-    address: IpAddr,
-) -> Response {
+pub(super) async fn open(state: HttpState, mut parts: Parts, address: IpAddr) -> Response {
+    let protocol = GraphQLProtocol::from_request_parts(&mut parts, &state).await;
     // What the upgrade itself shows stands in when connection_init shows nothing; browsers cannot set it.
-    let shown = credentials::of_headers(headers);
+    let shown = credentials::of_headers(&parts.headers);
+    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &state).await {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => return rejection.into_response(),
+    };
     let limit = state.settings.max_body_bytes;
     let upgrade = upgrade.protocols([PROTOCOL]).max_message_size(limit).max_frame_size(limit);
     // The older protocol of the same family is known to the extractor and not spoken here.
-    let is_spoken = protocol.is_some() && upgrade.selected_protocol().is_some();
+    let is_spoken = protocol.is_ok() && upgrade.selected_protocol().is_some();
     upgrade.on_upgrade(move |socket| {
         let open = state.streams.token();
         async move {
@@ -282,7 +282,7 @@ impl Connection {
         let name: Arc<str> = Arc::from(id.as_str());
         let operation = self.state.streams.spawn(async move {
             let refused = |error: &AppError| Some(error_message(&name, &Answer::refused(error, &request_id)));
-            let opened = graphql::of_payload(payload).and_then(|(query, operation_name, variables)| {
+            let opened = request::of_payload(payload).and_then(|(query, operation_name, variables)| {
                 let request_id = request_id.clone();
                 let incoming = Incoming { query, operation_name, variables, actor, address: Some(address), request_id };
                 state.graphql.subscribe(state.graphql.prepare(incoming)?)

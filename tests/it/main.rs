@@ -20,6 +20,7 @@ mod presence;
 mod project;
 mod registration;
 mod smoke;
+mod snapshots;
 mod sse;
 mod subscriptions;
 mod websocket;

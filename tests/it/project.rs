@@ -43,7 +43,7 @@ const KNOWN: &[(&str, &str)] = &[
 const CONFINED: &[(&str, &[&str])] = &[
     ("diesel", &["store"]),
     ("tokio_postgres", &["store"]),
-    ("async_graphql", &["graphql", "http/graphql.rs", "http/socket.rs"]),
+    ("async_graphql", &["graphql", "http/request.rs", "http/socket.rs"]),
     ("axum", &["http"]),
     ("clap", &["cli"]),
     ("reqwest", &["agent"]),
