@@ -298,6 +298,21 @@ impl Fleet {
         if actor.sees(scope) { Ok(()) } else { Err(AppError::not_found(&describe(scope.kind))) }
     }
 
+    /// Checks that an actor may see who and what belongs to an account, which is nothing to a runner: it runs other people's
+    /// code.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `FORBIDDEN` for a runner, `UNAUTHENTICATED`.
+    pub fn may_look_around(&self, actor: &Actor, scope: &ScopeRow) -> Result<()> {
+        self.may_look_into(actor, scope)?;
+        match actor {
+            Actor::Runner(_) => {
+                Err(AppError::forbidden("A runner sees itself, not the people and repositories of its scope."))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// How many runners there are of what: in a scope itself, or without one among all that exist for the actor.
     ///
     /// # Errors

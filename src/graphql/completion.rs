@@ -11,7 +11,7 @@ use async_graphql::parser::types::{
     BaseType, ExecutableDocument, OperationDefinition, OperationType, Selection, SelectionSet, Type, TypeKind,
     TypeSystemDefinition,
 };
-use async_graphql::{PathSegment, ServerError, Value};
+use async_graphql::{Name, PathSegment, ServerError, Value};
 
 /// The types of all fields.
 pub(super) struct Shapes(HashMap<String, HashMap<String, Type>>);
@@ -73,7 +73,7 @@ impl<'a> Failures<'a> {
 
 /// A field as it stands in the answer: its type, and all that was selected of it.
 struct Asked<'a> {
-    key: &'a str,
+    key: &'a Name,
     ty: Option<&'a Type>,
     sets: Vec<&'a SelectionSet>,
 }
@@ -93,7 +93,9 @@ pub(super) fn complete(
     };
     let failures = Failures::of(errors);
     let failures = Some(&failures).filter(|failures| !failures.below.is_empty());
-    Completion { shapes, document }.object(data, Some(root), &[&operation.selection_set.node], failures)
+    // Without a failure only the order is to be mended, which needs no types.
+    let root = failures.map(|_| root);
+    Completion { shapes, document }.object(data, root, &[&operation.selection_set.node], failures)
 }
 
 struct Completion<'a> {
@@ -110,23 +112,22 @@ impl<'a> Completion<'a> {
         failures: Option<&Failures<'_>>,
     ) -> Option<Value> {
         let Value::Object(mut found) = value else { return Some(value).filter(|value| *value != Value::Null) };
-        let mut asked = Vec::new();
+        let mut asked = Vec::with_capacity(found.len());
         for set in sets {
             self.collect(set, parent, &mut asked);
         }
         let mut completed = async_graphql::indexmap::IndexMap::with_capacity(found.len());
         for field in asked {
             let failure = failures.and_then(|failures| failures.below.get(&Step::Field(field.key)));
-            let name = async_graphql::Name::new(field.key);
-            let value = match (found.swap_remove(&name), failure) {
+            let value = match (found.swap_remove(field.key), failure) {
                 (Some(value), _) => self.value(value, field.ty, &field.sets, failure),
                 (None, Some(_)) => None,
                 // A field of another type than the one that was found, or one that was skipped.
                 (None, None) => continue,
             };
             match value {
-                Some(value) => completed.insert(name, value),
-                None if field.ty.is_none_or(|ty| ty.nullable) => completed.insert(name, Value::Null),
+                Some(value) => completed.insert(field.key.clone(), value),
+                None if field.ty.is_none_or(|ty| ty.nullable) => completed.insert(field.key.clone(), Value::Null),
                 None => return None,
             };
         }
@@ -175,7 +176,7 @@ impl<'a> Completion<'a> {
             match &item.node {
                 Selection::Field(field) => {
                     let field = &field.node;
-                    let key = field.response_key().node.as_str();
+                    let key = &field.response_key().node;
                     let below = Some(&field.selection_set.node).filter(|set| !set.items.is_empty());
                     let ty = self.shapes.field(parent, &field.name.node);
                     match asked.iter_mut().find(|known| known.key == key) {
@@ -188,12 +189,12 @@ impl<'a> Completion<'a> {
                 }
                 Selection::InlineFragment(fragment) => {
                     let on = fragment.node.type_condition.as_ref().map(|on| on.node.on.node.as_str());
-                    self.collect(&fragment.node.selection_set.node, on.or(parent), asked);
+                    self.collect(&fragment.node.selection_set.node, parent.and(on).or(parent), asked);
                 }
                 Selection::FragmentSpread(spread) => {
                     if let Some(fragment) = self.document.fragments.get(&spread.node.fragment_name.node) {
                         let on = fragment.node.type_condition.node.on.node.as_str();
-                        self.collect(&fragment.node.selection_set.node, Some(on), asked);
+                        self.collect(&fragment.node.selection_set.node, parent.map(|_| on), asked);
                     }
                 }
             }

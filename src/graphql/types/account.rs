@@ -43,7 +43,7 @@ impl OrganizationMember {
 
 /// Whether a user administers the instance, for those who see into its account.
 pub(super) async fn is_admin(user: &ScopeRow, request: &RequestContext) -> Result<Option<bool>> {
-    if !request.actor().sees(user) {
+    if request.fleet.may_look_around(&request.actor(), user).is_err() {
         return Ok(None);
     }
     Ok(Some(request.loader.load_one(UserKey(user.id)).await?.is_some_and(|user| user.is_admin)))

@@ -147,7 +147,7 @@ scope! {
             #[graphql(desc = "Only what comes before this cursor.")] before: Option<String>,
         ) -> Result<OrganizationConnection, AppError> {
             let request = context.request();
-            request.fleet.may_look_into(&request.actor(), &self.row)?;
+            request.fleet.may_look_around(&request.actor(), &self.row)?;
             connections::organizations(request, self.row.id, PageArgs { first, after, last, before }).await
         }
 
@@ -161,7 +161,7 @@ scope! {
             #[graphql(desc = "Only what comes before this cursor.")] before: Option<String>,
         ) -> Result<RepositoryConnection, AppError> {
             let request = context.request();
-            request.fleet.may_look_into(&request.actor(), &self.row)?;
+            request.fleet.may_look_around(&request.actor(), &self.row)?;
             connections::repositories(request, self.row.id, PageArgs { first, after, last, before }).await
         }
 
@@ -206,7 +206,7 @@ scope! {
             #[graphql(desc = "Only what comes before this cursor.")] before: Option<String>,
         ) -> Result<OrganizationMemberConnection, AppError> {
             let request = context.request();
-            request.fleet.may_look_into(&request.actor(), &self.row)?;
+            request.fleet.may_look_around(&request.actor(), &self.row)?;
             connections::members(request, self.row.id, PageArgs { first, after, last, before }).await
         }
 
@@ -220,7 +220,7 @@ scope! {
             #[graphql(desc = "Only what comes before this cursor.")] before: Option<String>,
         ) -> Result<RepositoryConnection, AppError> {
             let request = context.request();
-            request.fleet.may_look_into(&request.actor(), &self.row)?;
+            request.fleet.may_look_around(&request.actor(), &self.row)?;
             connections::repositories(request, self.row.id, PageArgs { first, after, last, before }).await
         }
     }

@@ -164,6 +164,15 @@ on_both! {
         }
     }
 
+    async fn a_runner_does_not_see_the_people_and_repositories_of_its_scope(database) {
+        let world = Box::pin(World::start(database)).await;
+        let runner = world.acme_runner().await;
+        for field in ["members { totalCount }", "repositories { totalCount }", "fleet { total }"] {
+            let query = format!("{{ viewer {{ ... on Runner {{ scope {{ ... on Organization {{ {field} }} }} }} }} }}");
+            assert_eq!(runner.client.code(&query, json!({})).await, "FORBIDDEN", "{field}");
+        }
+    }
+
     async fn a_user_may_delete_itself_and_is_gone(database) {
         let world = Box::pin(World::start(database)).await;
         let leaver = world.app.user("leaver").await;
