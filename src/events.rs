@@ -160,7 +160,8 @@ impl Bus {
     /// Watches topics that do not overlap. What is published from now on arrives, in order within a topic and kind.
     pub fn subscribe(&self, kinds: &[EventKind], topics: impl IntoIterator<Item = Topic>) -> Subscription {
         let watched = topics.into_iter().flat_map(|topic| kinds.iter().map(move |kind| (*kind, topic)));
-        let rings = watched.map(|(kind, topic)| {
+        let keys: Vec<(EventKind, Topic)> = watched.collect();
+        let rings = keys.iter().map(|&(kind, topic)| {
             let ring = self.0.rings.entry((kind, topic)).or_insert_with(|| {
                 self.0.watched[kind as usize].fetch_add(1, Ordering::AcqRel);
                 // One runner has few events; a ring's memory is taken when it is made.
@@ -170,7 +171,7 @@ impl Bus {
             });
             BroadcastStream::new(ring.subscribe())
         });
-        Subscription(rings.collect())
+        Subscription { streams: rings.collect(), bus: self.clone(), watched: keys }
     }
 
     fn forget(&self, kind: EventKind, topic: Topic) {
@@ -182,7 +183,21 @@ impl Bus {
 }
 
 /// A stream of events. It has no end; an error tells how many were missed just before the next.
-pub struct Subscription(SelectAll<BroadcastStream<Arc<Occurrence>>>);
+pub struct Subscription {
+    streams: SelectAll<BroadcastStream<Arc<Occurrence>>>,
+    bus: Bus,
+    watched: Vec<(EventKind, Topic)>,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        // First the receivers, then the rings that nobody listens to any more.
+        self.streams.clear();
+        for (kind, topic) in self.watched.drain(..) {
+            self.bus.forget(kind, topic);
+        }
+    }
+}
 
 /// So many events were missed: the subscriber was too slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,7 +207,7 @@ impl Stream for Subscription {
     type Item = Result<Arc<Occurrence>, Missed>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0
+        self.streams
             .poll_next_unpin(context)
             .map(|item| item.map(|item| item.map_err(|BroadcastStreamRecvError::Lagged(missed)| Missed(missed))))
     }
@@ -240,9 +255,9 @@ mod tests {
     #[test]
     fn topics_without_subscribers_are_forgotten() {
         let bus = Bus::new(4);
-        drop(bus.subscribe(&[EventKind::Status], [Topic::Everything]));
+        let subscription = bus.subscribe(&[EventKind::Status], [Topic::Everything, Topic::Runner(1)]);
         assert!(bus.is_watched(EventKind::Status));
-        bus.publish(change(1, RunnerStatus::Idle));
+        drop(subscription);
         assert!(!bus.is_watched(EventKind::Status));
         assert!(bus.0.rings.is_empty());
     }

@@ -14,6 +14,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::{AppError, Result};
 use crate::model::AccessTokenScope;
 use crate::store::Store;
+use crate::store::models::PresenceRow;
 
 /// What a request shows of itself.
 #[derive(Clone, Debug, Default)]
@@ -48,8 +49,11 @@ pub trait RunnerDirectory: Send + Sync {
     /// The state of a runner's token; nothing when there is no such runner.
     fn token_state(&self, runner_id: i64) -> Option<TokenState>;
 
-    /// The runner used its newest token for the first time: the one before is over.
-    fn previous_retired(&self, runner_id: i64);
+    /// The runner used its newest token, of this generation, for the first time: the one before is over.
+    fn previous_retired(&self, runner_id: i64, generation: i64);
+
+    /// The database has a runner that memory does not know as it is: the end of a transaction was not heard of.
+    fn learned(&self, row: &PresenceRow);
 }
 
 /// Authenticates requests. Clones share everything.
@@ -157,34 +161,43 @@ impl Authenticator {
         let row = read!(self.store, |db, queries| queries::runners::by_uuid(db, &wanted).await)?;
         let current = row.as_ref().map(|row| row.token_hash.as_str());
         let fits_current = self.hasher.verify(token, current).await?;
-        let Some(row) = row else { return Err(AppError::unauthenticated(WRONG_RUNNER)) };
         let now = self.clock.now().as_micros();
-        let previous = row.previous_token_hash.clone().filter(|_| row.previous_valid_until > Some(now));
+        let previous = row.as_ref().filter(|row| row.previous_valid_until > Some(now));
+        let previous = previous.and_then(|row| row.previous_token_hash.clone());
+        // A second look whether or not there is a second token, so that neither takes another time.
+        let fits_previous = !fits_current && self.hasher.verify(token, previous.as_deref()).await?;
+        let Some(row) = row else { return Err(AppError::unauthenticated(WRONG_RUNNER)) };
         if fits_current {
             if previous.is_some() {
-                self.retire_previous(row.id).await?;
+                self.retire_previous(row.id, row.token_generation).await?;
             }
-        } else if previous.is_none() || !self.hasher.verify(token, previous.as_deref()).await? {
+        } else if !fits_previous {
             return Err(AppError::unauthenticated(WRONG_RUNNER));
         }
         let verified = Verified { id: row.id, generation: row.token_generation, previous: !fits_current };
+        let known = self.runners.token_state(row.id).map(|state| state.generation);
+        if known.is_none_or(|known| known < row.token_generation) {
+            // As it is now: it may have gone while its token was checked.
+            let id = row.id;
+            let now = read!(self.store, |db, queries| queries::runners::by_ids(db, vec![id]).await)?;
+            if let Some(row) = now.first() {
+                self.runners.learned(&PresenceRow::from(row));
+            }
+        }
         let actor = self.current_runner(verified.id, verified.generation, verified.previous, None)?;
         self.hasher.remember(fingerprint, verified);
         Ok(actor)
     }
 
-    /// The new token was used: from now on the old one is refused.
-    async fn retire_previous(&self, id: i64) -> Result<()> {
-        transact!(self.store, |db, queries| {
-            let changes = queries::runners::RunnerChanges {
-                previous_token_hash: Some(None),
-                previous_valid_until: Some(None),
-                ..Default::default()
-            };
-            queries::runners::update(db, id, changes).await.map(|_| ())
-        })?;
-        self.runners.previous_retired(id);
-        Ok(())
+    /// The new token was used: from now on the old one is refused. Both steps are done even when the caller goes away.
+    async fn retire_previous(&self, id: i64, generation: i64) -> Result<()> {
+        let (store, runners) = (self.store.clone(), self.runners.clone());
+        let work = async move {
+            transact!(store, |db, queries| queries::runners::retire_previous(db, id, generation).await)?;
+            runners.previous_retired(id, generation);
+            Ok(())
+        };
+        self.store.to_the_end(work).await
     }
 
     async fn user(&self, token: &SecretString) -> Result<Actor> {

@@ -146,7 +146,8 @@ impl Hasher {
     }
 
     /// Checks that wait for a thread at this moment, or have one.
-    pub fn load(&self) -> usize {
+    #[cfg(test)]
+    fn load(&self) -> usize {
         self.0.waiting.load(Ordering::Relaxed)
     }
 

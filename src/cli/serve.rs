@@ -44,7 +44,9 @@ pub(super) async fn run(config: ServerConfig, stop: CancellationToken) -> Result
     let bound = listener.local_addr()?;
     let url = config.effective_public_url(bound);
     let data_dir = config.data_dir.clone();
-    let app = App::build(config, Clock::system(), Rng::from_system(), stop.clone()).await?;
+    let building = App::build(config, Clock::system(), Rng::from_system(), stop.clone());
+    let Some(app) = stop.run_until_cancelled(building).await else { return Ok(()) };
+    let app = app?;
     if !app.migrations.applied.is_empty() {
         tracing::info!(versions = app.migrations.applied.join(", "), "database migrated");
     }

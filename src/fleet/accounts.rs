@@ -181,6 +181,7 @@ impl Fleet {
                     }
                 }
             }
+            queries::registration_tokens::lock_within(db, id).await?;
             let gone: Vec<RunnerName> = queries::scopes::runners_within(db, id).await?;
             let below = queries::scopes::below(db, id).await?;
             if !queries::scopes::delete(db, id).await? {

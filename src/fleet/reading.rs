@@ -151,6 +151,14 @@ impl Fleet {
         found.ok_or_else(|| AppError::not_found("The user or organization"))
     }
 
+    /// Checks that an actor may read runners at all.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` for nobody, `FORBIDDEN` for a token that may not.
+    pub fn may_read_runners(&self, actor: &Actor) -> Result<()> {
+        actor.require_reader(AccessTokenScope::ReadRunner)
+    }
+
     /// A runner, if it exists for the actor.
     ///
     /// # Errors

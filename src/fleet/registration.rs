@@ -108,7 +108,7 @@ impl Fleet {
             updated_at: now,
         };
         let (runner, is_new) = self.store_registration(row, labels, forced, address).await?;
-        self.presence.register(&presence_row(&runner));
+        self.presence.register(&PresenceRow::from(&runner));
         if !is_new {
             // The secret it had is over, and with it whatever was opened with that.
             self.tell_access(AccessChange::Runner(runner.id));
@@ -247,20 +247,4 @@ fn unknown_token() -> AppError {
 /// The parts of a stored list.
 pub(super) fn list(text: &str) -> Vec<String> {
     text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
-}
-
-pub(super) fn presence_row(row: &RunnerRow) -> PresenceRow {
-    PresenceRow {
-        id: row.id,
-        scope_id: row.scope_id,
-        owner_id: row.owner_id,
-        disabled: row.disabled,
-        token_generation: row.token_generation,
-        previous_valid_until: row.previous_valid_until,
-        last_online_at: row.last_online_at,
-        last_active_at: row.last_active_at,
-        status: row.status,
-        status_since: row.status_since,
-        transition_count: row.transition_count,
-    }
 }

@@ -52,6 +52,7 @@ impl Fleet {
         actor.require_manager(&repository, AccessTokenScope::Admin)?;
         let id = repository.id;
         let gone = transact!(self.store, |db, queries| {
+            queries::registration_tokens::lock_within(db, id).await?;
             let gone = queries::scopes::runners_within(db, id).await?;
             if queries::scopes::delete(db, id).await? { Ok(gone) } else { Err(AppError::not_found("The repository")) }
         })?;

@@ -53,6 +53,9 @@ pub struct Watcher {
     /// What was told after a gap, so that the same change does not come twice.
     told: HashMap<i64, Timestamp>,
     is_over: bool,
+    /// Rights may have changed: nothing is told before they were looked at again. A field, since whoever waits for the next
+    /// event may give up in the middle of the look.
+    needs_check: bool,
 }
 
 impl Fleet {
@@ -72,11 +75,10 @@ impl Fleet {
         };
         // Rights first: a change of them between the check and the first event must not be missed.
         let access = self.bus.subscribe(&[EventKind::Access], [Topic::Everything]);
-        let actor = self.authenticator.again(actor).await?;
-        let events = self.bus.subscribe(&watch.kinds, topics(&actor, &watch, &runners));
-        Ok(Watcher {
+        let events = self.bus.subscribe(&watch.kinds, topics(actor, &watch, &runners));
+        let mut watcher = Watcher {
             fleet: self.clone(),
-            actor,
+            actor: actor.clone(),
             watch,
             runners,
             events,
@@ -85,7 +87,10 @@ impl Fleet {
             seen_until: self.now(),
             told: HashMap::new(),
             is_over: false,
-        })
+            needs_check: false,
+        };
+        watcher.check_again().await?;
+        Ok(watcher)
     }
 
     async fn watched_runners(&self, actor: &Actor, ids: &[i64], scope: Option<&ScopeRow>) -> Result<Vec<(i64, i64)>> {
@@ -137,6 +142,13 @@ impl Watcher {
             return None;
         }
         loop {
+            if self.needs_check {
+                if let Err(error) = self.check_again().await {
+                    self.is_over = true;
+                    return Some(Err(error));
+                }
+                self.needs_check = false;
+            }
             if let Some(watched) = self.ready.pop_front() {
                 return Some(Ok(watched));
             }
@@ -148,28 +160,17 @@ impl Watcher {
                     None => std::future::pending().await,
                 }
             };
-            let step = tokio::select! {
+            tokio::select! {
                 biased;
-                change = self.access.next() => match change {
-                    Some(Ok(change)) if !self.concerns(&change.event) => Ok(()),
-                    _ => self.check_again().await,
-                },
-                () = expiry => self.check_again().await,
+                change = self.access.next() => {
+                    self.needs_check = !matches!(change, Some(Ok(change)) if !self.concerns(&change.event));
+                }
+                () = expiry => self.needs_check = true,
                 event = self.events.next() => match event {
-                    Some(Ok(occurrence)) => {
-                        self.take(occurrence);
-                        Ok(())
-                    }
-                    Some(Err(Missed(missed))) => {
-                        self.start_over(missed);
-                        Ok(())
-                    }
+                    Some(Ok(occurrence)) => self.take(occurrence),
+                    Some(Err(Missed(missed))) => self.start_over(missed),
                     None => return None,
                 },
-            };
-            if let Err(error) = step {
-                self.is_over = true;
-                return Some(Err(error));
             }
         }
     }

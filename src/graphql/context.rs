@@ -42,6 +42,12 @@ impl RequestContext {
         self.actor.read().clone()
     }
 
+    /// After a change of the caller's own rights: what follows in the same request is done with those it has then.
+    pub(super) async fn refresh_actor(&self) {
+        let actor = self.fleet.authenticator.again(&self.actor()).await.unwrap_or(Actor::Anonymous);
+        self.set_actor(&actor);
+    }
+
     pub(super) fn set_actor(&self, actor: &Actor) {
         *self.actor.write() = Arc::new(actor.clone());
     }

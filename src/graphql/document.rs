@@ -197,8 +197,13 @@ fn flatten(
                 Some(&fragment.node.selection_set.node)
             }
             Selection::FragmentSpread(spread) if spread.node.directives.is_empty() && level <= DEEPEST_SELECTIONS => {
-                let found = fragments.get(&spread.node.fragment_name.node);
-                inlined.extend(found.map(|_| spread.node.fragment_name.node.clone()));
+                let name = &spread.node.fragment_name.node;
+                // Each fragment once: what it adds is there then, however often it is spread, by itself too.
+                if inlined.contains(name) {
+                    continue;
+                }
+                let found = fragments.get(name);
+                inlined.extend(found.map(|_| name.clone()));
                 found.map(|found| &found.node.selection_set.node)
             }
             _ => None,
@@ -506,6 +511,9 @@ mod tests {
             None,
             "validation refuses a fragment that spreads itself"
         );
+        let itself = "subscription {...F} fragment F on Subscription {...F ...F}";
+        assert_eq!(code(itself), Some(ErrorCode::GraphqlValidationFailed));
+        assert_eq!(code("subscription {...F ...F} fragment F on Subscription {heartbeats {at} ...F ...F}"), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::connections::{self, RunnerConnection};
 use super::context::{ContextExt as _, RequestContext, nullable};
-use super::loaders::ScopeKey;
+use super::loaders::{RunnerKey, ScopeKey};
 use super::node_id::{NodeKind, decode, decode_as};
 use super::pagination::PageArgs;
 use super::types::{
@@ -167,7 +167,11 @@ async fn node(request: &RequestContext, field: &'static str, id: &ID) -> Result<
     let actor = request.actor();
     let (kind, id) = decode(field, id)?;
     Ok(match kind {
-        NodeKind::Runner => request.fleet.seen_runner(&actor, id).await?.map(|row| Node::Runner(row.into())),
+        NodeKind::Runner => {
+            request.fleet.may_read_runners(&actor)?;
+            let row = request.loader.load_one(RunnerKey(id)).await?;
+            row.filter(|row| actor.sees_runner(row.id, row.owner_id)).map(|row| Node::Runner((*row).clone().into()))
+        }
         NodeKind::RegistrationToken => {
             let row = request.fleet.seen_registration_token(&actor, id).await?;
             row.map(|row| Node::RegistrationToken(row.into()))

@@ -1,5 +1,7 @@
 //! What a request carries, read as GraphQL over HTTP has it: from a body, an address, or a message of a socket.
 
+use std::time::Duration;
+
 use async_graphql::Variables;
 use axum::body::{Body, Bytes};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -25,6 +27,9 @@ pub(super) struct Raw {
     pub(super) variables: Variables,
 }
 
+/// How long a body may take to arrive.
+const BODY_PATIENCE: Duration = Duration::from_secs(20);
+
 /// Reads a request from a body, no further than the limit.
 pub(super) async fn from_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Raw, Refusal> {
     // A page of another site can send a form or plain text with a visitor's cookie, but not JSON.
@@ -47,7 +52,12 @@ pub(super) async fn from_body(headers: &HeaderMap, body: Body, limit: usize) -> 
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    let body: Bytes = match Limited::new(body, limit).collect().await {
+    let reading = tokio::time::timeout(BODY_PATIENCE, Limited::new(body, limit).collect());
+    let Ok(read) = reading.await else {
+        let message = format!("The body did not arrive within {BODY_PATIENCE:?}. Send it again, at once.");
+        return Err(Refusal(AppError::bad_input("body", message), Some(StatusCode::REQUEST_TIMEOUT)));
+    };
+    let body: Bytes = match read {
         Ok(body) => body.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
         Err(_) => return Err(malformed("body", "The body could not be read to its end. Send it again.")),

@@ -103,7 +103,10 @@ fn write(answer: &Answer, status: StatusCode, media: Media, request_id: &str) ->
         StatusCode::METHOD_NOT_ALLOWED => {
             headers.insert(ALLOW, HeaderValue::from_static("GET, POST"));
         }
-        StatusCode::PAYLOAD_TOO_LARGE => {
+        StatusCode::PAYLOAD_TOO_LARGE
+        | StatusCode::REQUEST_TIMEOUT
+        | StatusCode::NOT_ACCEPTABLE
+        | StatusCode::UNSUPPORTED_MEDIA_TYPE => {
             // The rest of the body was not read.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }

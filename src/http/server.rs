@@ -13,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -27,6 +27,12 @@ pub struct ServerLimits {
     pub header_timeout: Duration,
     /// How long a shutdown waits for requests under way.
     pub shutdown_grace: Duration,
+}
+
+/// A connection's place among those that may be held at once. A WebSocket takes it along when it leaves HTTP.
+#[derive(Clone)]
+pub(super) struct Place {
+    _permit: Arc<OwnedSemaphorePermit>,
 }
 
 /// Largest head of a request.
@@ -47,8 +53,11 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
         };
         let (stream, peer, place) = accepted;
         let router = router.clone();
+        let place = Place { _permit: Arc::new(place) };
+        let held = place.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(held.clone());
             router.clone().oneshot(request)
         });
         let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
@@ -75,10 +84,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit) {
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
     loop {
         let Ok(place) = places.clone().acquire_owned().await else {
             // The semaphore is never closed.

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use super::server::Place;
 use super::{HttpState, credentials, request};
 use crate::auth::{Actor, Credentials};
 use crate::error::{AppError, ErrorCode, Result};
@@ -72,10 +73,11 @@ pub(super) async fn open(state: HttpState, mut parts: Parts, address: IpAddr) ->
     let upgrade = upgrade.protocols([PROTOCOL]).max_message_size(limit).max_frame_size(limit);
     // The older protocol of the same family is known to the extractor and not spoken here.
     let is_spoken = protocol.is_ok() && upgrade.selected_protocol().is_some();
+    let place = parts.extensions.remove::<Place>();
     upgrade.on_upgrade(move |socket| {
         let open = state.streams.token();
         async move {
-            let _open = open;
+            let (_open, _place) = (open, place);
             let (sender, ready) = mpsc::channel(READY);
             let connection = Connection {
                 state,

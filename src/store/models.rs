@@ -256,6 +256,24 @@ pub struct PresenceRow {
     pub transition_count: i64,
 }
 
+impl From<&RunnerRow> for PresenceRow {
+    fn from(row: &RunnerRow) -> Self {
+        Self {
+            id: row.id,
+            scope_id: row.scope_id,
+            owner_id: row.owner_id,
+            disabled: row.disabled,
+            token_generation: row.token_generation,
+            previous_valid_until: row.previous_valid_until,
+            last_online_at: row.last_online_at,
+            last_active_at: row.last_active_at,
+            status: row.status,
+            status_since: row.status_since,
+            transition_count: row.transition_count,
+        }
+    }
+}
+
 /// The presence of one runner, to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PresenceStamp {

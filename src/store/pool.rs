@@ -1,5 +1,6 @@
 //! Connections, with a deadline on every wait and every unit of work, and none that is handed on in a doubtful state.
 
+use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -35,12 +36,32 @@ impl StatementCount {
     }
 }
 
+/// Takes the first seven bytes of what is written, and then has enough.
+#[derive(Default)]
+struct FirstWord {
+    text: [u8; 7],
+    length: usize,
+}
+
+impl Write for FirstWord {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let room = &mut self.text[self.length..];
+        let taken = room.len().min(text.len());
+        room[..taken].copy_from_slice(&text.as_bytes()[..taken]);
+        self.length += taken;
+        if self.length == self.text.len() { Err(std::fmt::Error) } else { Ok(()) }
+    }
+}
+
 impl Instrumentation for StatementCount {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
         if let InstrumentationEvent::StartQuery { query, .. } = event {
-            // Begin, commit and rollback are reported as queries too. The text may hold values: it is looked at, never logged.
-            let text = query.to_string();
-            let is_frame = ["BEGIN", "COMMIT", "ROLLBACK"].iter().any(|word| text.starts_with(word));
+            // Begin, commit and rollback are reported as queries too. The text may hold values, and many: only its first word
+            // is looked at.
+            let mut word = FirstWord::default();
+            let _ = write!(word, "{query}");
+            let is_frame =
+                [b"BEGIN".as_slice(), b"COMMIT", b"ROLLBAC"].iter().any(|frame| word.text.starts_with(frame));
             if !is_frame {
                 self.0.fetch_add(1, Ordering::Relaxed);
             }

@@ -111,6 +111,7 @@ CREATE INDEX runners_scope_name ON runners (scope_id, name_key, id);
 CREATE INDEX runners_scope_online ON runners (scope_id, last_online_at, id);
 CREATE INDEX runners_owner ON runners (owner_id, id);
 CREATE INDEX runners_owner_name ON runners (owner_id, name_key, id);
+CREATE INDEX runners_owner_online ON runners (owner_id, last_online_at, id);
 CREATE INDEX runners_name ON runners (name_key, id);
 CREATE INDEX runners_online ON runners (last_online_at, id);
 CREATE INDEX runners_token ON runners (registered_with, id);

@@ -14,9 +14,13 @@ const JITTER_PERCENT: u64 = 20;
 pub fn next_heartbeat_in(present: usize, max_per_second: u32, offline_after: Duration, rng: &Rng) -> u64 {
     let longest = (offline_after.as_secs() / 3).max(1);
     let needed = u64::try_from(present).unwrap_or(u64::MAX).div_ceil(u64::from(max_per_second.max(1)));
-    let interval = needed.max(SHORTEST);
-    let jitter = rng.below(interval * JITTER_PERCENT / 100 + 1);
-    (interval + jitter).min(longest)
+    let interval = needed.max(SHORTEST).min(longest);
+    let spread = interval * JITTER_PERCENT / 100;
+    if interval + spread <= longest {
+        return interval + rng.below(spread + 1);
+    }
+    // At the longest there is only room before it, down to what no runner is asked to fall below.
+    interval - rng.below(spread.min(interval - SHORTEST.min(interval)) + 1)
 }
 
 #[cfg(test)]
@@ -36,7 +40,7 @@ mod tests {
         assert_eq!(range(1, 1000, 60), (10, 12));
         assert_eq!(range(10_000, 1000, 60), (10, 12));
         assert_eq!(range(15_000, 1000, 60), (15, 18));
-        assert_eq!(range(1_000_000, 1000, 60), (20, 20));
+        assert_eq!(range(1_000_000, 1000, 60), (16, 20));
         assert_eq!(range(1, 1000, 3), (1, 1));
         assert_eq!(range(1, 1000, 15), (5, 5));
     }

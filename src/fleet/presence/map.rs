@@ -6,7 +6,7 @@ use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use super::rule::{Rules, Signs, cause};
 use crate::clock::Timestamp;
 use crate::events::{Bus, Event, Occurrence};
-use crate::model::{INSTANCE, RunnerStatus, TransitionCause};
+use crate::model::{RunnerStatus, TransitionCause};
 use crate::store::models::{HISTORY_LENGTH, PresenceRow, PresenceStamp, TransitionRow};
 
 /// One runner. Kept small: there may be a hundred thousand.
@@ -253,8 +253,9 @@ impl Map {
         }
     }
 
-    pub(super) fn retire_previous(&mut self, id: i64) {
-        if let Some(entry) = self.entries.get_mut(&id) {
+    pub(super) fn retire_previous(&mut self, id: i64, generation: i64) {
+        let entry = self.entries.get_mut(&id);
+        if let Some(entry) = entry.filter(|entry| i64::from(entry.generation) == generation) {
             entry.previous_valid_until = 0;
         }
     }
@@ -449,8 +450,8 @@ impl Map {
         }
     }
 
-    pub(super) fn has_pending(&self) -> bool {
-        !self.dirty.is_empty()
+    pub(super) fn pending_count(&self) -> usize {
+        self.dirty.len()
     }
 
     /// Bytes that a runner takes here, the room of the collections counted and divided among them.
@@ -460,10 +461,5 @@ impl Map {
         let timers = self.timers.capacity() * size_of::<Reverse<(i64, i64)>>();
         let dirty = self.dirty.capacity() * size_of::<i64>();
         (table + timers + dirty) / self.entries.len().max(1)
-    }
-
-    /// The scope and the account above of a runner.
-    pub(super) fn place(&self, id: i64) -> (i64, i64) {
-        self.entries.get(&id).map_or((INSTANCE, INSTANCE), |entry| (entry.scope_id, entry.owner_id))
     }
 }

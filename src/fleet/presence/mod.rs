@@ -156,11 +156,6 @@ impl Presence {
         self.0.map.lock().present()
     }
 
-    /// The scope and the account above of a runner; the instance for one that is not known.
-    pub fn place(&self, id: i64) -> (i64, i64) {
-        self.0.map.lock().place(id)
-    }
-
     /// The changes of runners that are not in the database yet.
     pub fn unwritten_histories(&self, ids: &[i64]) -> Vec<TransitionRow> {
         let map = self.0.map.lock();
@@ -184,24 +179,27 @@ impl Presence {
         })
     }
 
-    /// Writes everything that is not in the database yet.
+    /// Writes what is not in the database yet, as of now: what comes in meanwhile is for the next write. It runs to its end
+    /// even when the caller goes away, so that what was taken is marked as written, or taken again.
     ///
     /// # Errors
     /// `UNAVAILABLE` when the database is away; nothing is lost then, the next write carries it.
     pub async fn write(&self, store: &Store) -> Result<usize> {
+        let (presence, own) = (self.clone(), store.clone());
+        store.to_the_end(async move { presence.write_now(&own).await }).await
+    }
+
+    async fn write_now(&self, store: &Store) -> Result<usize> {
         let _turn = self.0.writing.lock().await;
+        let mut left = self.0.map.lock().pending_count();
         let mut written = 0;
-        loop {
-            let pending = self.0.map.lock().take_pending(BATCH);
-            if pending.stamps.is_empty() {
-                if !self.0.map.lock().has_pending() {
-                    return Ok(written);
-                }
-                continue;
-            }
+        while left > 0 {
+            let pending = self.0.map.lock().take_pending(left.min(BATCH));
+            left -= left.min(BATCH);
             let work = pending.clone();
             let result = transact!(store, |db, queries| {
-                queries::presence::write_presence(db, &work.stamps, &work.transitions).await
+                let write = queries::presence::write_presence(db, &work.stamps, &work.transitions);
+                write.await
             });
             let mut map = self.0.map.lock();
             match result {
@@ -215,6 +213,7 @@ impl Presence {
                 }
             }
         }
+        Ok(written)
     }
 
     /// Writes behind until told to stop, then one last time.
@@ -303,7 +302,11 @@ impl RunnerDirectory for Presence {
         })
     }
 
-    fn previous_retired(&self, runner_id: i64) {
-        self.0.map.lock().retire_previous(runner_id);
+    fn previous_retired(&self, runner_id: i64, generation: i64) {
+        self.0.map.lock().retire_previous(runner_id, generation);
+    }
+
+    fn learned(&self, row: &PresenceRow) {
+        self.register(row);
     }
 }

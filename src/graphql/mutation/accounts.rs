@@ -170,6 +170,7 @@ impl AccountMutations {
     ) -> Result<CreateOrganizationPayload, AppError> {
         let request = context.request();
         let organization = request.fleet.create_organization(&request.actor(), &input.login, &input.name).await?.into();
+        request.refresh_actor().await;
         Ok(CreateOrganizationPayload { organization })
     }
 
@@ -185,6 +186,7 @@ impl AccountMutations {
             .add_organization_member(&request.actor(), &input.organization, &input.user, input.role.into())
             .await?
             .into();
+        request.refresh_actor().await;
         Ok(AddOrganizationMemberPayload { organization })
     }
 
@@ -197,6 +199,7 @@ impl AccountMutations {
         let request = context.request();
         let organization =
             request.fleet.remove_organization_member(&request.actor(), &input.organization, &input.user).await?.into();
+        request.refresh_actor().await;
         Ok(RemoveOrganizationMemberPayload { organization })
     }
 

@@ -139,6 +139,7 @@ impl TokenMutations {
         let request = context.request();
         let id = decode_as(NodeKind::AccessToken, "id", &input.id)?;
         let row = request.fleet.revoke_access_token(&request.actor(), id).await?;
+        request.refresh_actor().await;
         Ok(RevokeAccessTokenPayload { access_token: row.into() })
     }
 

@@ -104,6 +104,16 @@ pub async fn update(db: &mut Connection, id: i64, changes: RunnerChanges) -> Res
         .optional()?)
 }
 
+/// Ends the token before this generation of a runner's token, unless there is a newer one already.
+pub async fn retire_previous(db: &mut Connection, id: i64, generation: i64) -> Result<()> {
+    let runner = runners::table.filter(runners::id.eq(id)).filter(runners::token_generation.eq(generation));
+    diesel::update(runner)
+        .set((runners::previous_token_hash.eq(None::<String>), runners::previous_valid_until.eq(None::<i64>)))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 /// Disables or enables runners; returns those that were otherwise before.
 pub async fn set_disabled(db: &mut Connection, ids: Vec<i64>, disabled: bool, at: i64) -> Result<Vec<i64>> {
     Ok(diesel::update(runners::table.filter(runners::id.eq_any(ids)).filter(runners::disabled.ne(disabled)))
@@ -164,7 +174,10 @@ fn belongs(parent: &RunnerParent) -> Option<Condition> {
 fn may_see(visible: &Visible) -> Option<Condition> {
     match visible {
         Visible::Everything => None,
-        Visible::Owners(ids) => Some(Box::new(runners::owner_id.eq_any(ids.clone()))),
+        Visible::Owners(ids) => match ids.as_slice() {
+            [id] => Some(Box::new(runners::owner_id.eq(*id))),
+            _ => Some(Box::new(runners::owner_id.eq_any(ids.clone()))),
+        },
         Visible::Runner(id) => Some(Box::new(runners::id.eq(*id))),
     }
 }
@@ -274,12 +287,50 @@ fn one_page(number: usize, list: &RunnerList, page: &PageRequest) -> Boxed {
     }
 }
 
-/// A page of each list; one row more than the limit where there are more. One statement for up to 400 lists.
+/// Most scopes or accounts that a list is cut up by.
+const MOST_PARTS: usize = 100;
+
+/// The parts of a list that each walk one index in the order of the page; merged, their first rows are the list's.
+fn parts(list: &RunnerList) -> Vec<RunnerList> {
+    let part = |parent: RunnerParent, visible: Visible| RunnerList { parent, visible, ..list.clone() };
+    match (&list.parent, &list.visible) {
+        (RunnerParent::Scopes(ids), visible) if (2..=MOST_PARTS).contains(&ids.len()) => {
+            ids.iter().map(|id| part(RunnerParent::Scopes(vec![*id]), visible.clone())).collect()
+        }
+        (RunnerParent::Everything, Visible::Owners(ids)) if (2..=MOST_PARTS).contains(&ids.len()) => {
+            ids.iter().map(|id| part(RunnerParent::Everything, Visible::Owners(vec![*id]))).collect()
+        }
+        _ => vec![list.clone()],
+    }
+}
+
+/// Most values in one statement, well under what SQLite takes.
+const MOST_BINDS: usize = 20_000;
+
+/// How many of these lists go into one statement.
+fn at_once<'a>(lists: impl Iterator<Item = &'a RunnerList>) -> usize {
+    let binds = |list: &RunnerList| {
+        let parent = match &list.parent {
+            RunnerParent::Scopes(ids) | RunnerParent::Ids(ids) => ids.len(),
+            RunnerParent::Everything | RunnerParent::Token(_) => 1,
+        };
+        let statuses = list.filter.statuses.as_ref().map_or(0, |it| 3 + 2 * it.unsettled.len());
+        let visible = if let Visible::Owners(ids) = &list.visible { ids.len() } else { 1 };
+        20 + parent + statuses + visible + list.filter.labels.len()
+    };
+    (MOST_BINDS / lists.map(binds).max().unwrap_or(1)).clamp(1, MOST_SELECTS)
+}
+
+/// A page of each list; one row more than the limit where there are more. One statement for hundreds of lists.
 pub async fn pages(db: &mut Connection, lists: &[RunnerList], page: &PageRequest) -> Result<Vec<Vec<RunnerRow>>> {
     let mut found: Vec<Vec<RunnerRow>> = vec![Vec::new(); lists.len()];
-    for (chunk_number, chunk) in lists.chunks(MOST_SELECTS).enumerate() {
-        let first = chunk_number * MOST_SELECTS;
-        let queries = chunk.iter().enumerate().map(|(number, list)| one_page(first + number, list, page));
+    let parts: Vec<(usize, RunnerList)> = lists
+        .iter()
+        .enumerate()
+        .flat_map(|(number, list)| parts(list).into_iter().map(move |part| (number, part)))
+        .collect();
+    for chunk in parts.chunks(at_once(parts.iter().map(|(_, part)| part))) {
+        let queries = chunk.iter().map(|(number, part)| one_page(*number, part, page));
         let rows: Vec<(i64, RunnerRow)> = UnionAll(queries.collect()).load(db).await?;
         for (number, row) in rows {
             if let Some(list) = usize::try_from(number).ok().and_then(|number| found.get_mut(number)) {
@@ -292,6 +343,7 @@ pub async fn pages(db: &mut Connection, lists: &[RunnerList], page: &PageRequest
         if list.order.descending != page.from_end {
             rows.reverse();
         }
+        rows.truncate(page.limit.saturating_add(1));
     }
     Ok(found)
 }
@@ -299,9 +351,10 @@ pub async fn pages(db: &mut Connection, lists: &[RunnerList], page: &PageRequest
 /// How many runners each list has, in one statement for up to 400 lists.
 pub async fn counts(db: &mut Connection, lists: &[RunnerList]) -> Result<Vec<i64>> {
     let mut counts = vec![0; lists.len()];
-    for (chunk_number, chunk) in lists.chunks(MOST_SELECTS).enumerate() {
+    let size = at_once(lists.iter());
+    for (chunk_number, chunk) in lists.chunks(size).enumerate() {
         let queries = chunk.iter().enumerate().map(|(number, list)| {
-            let number = i64::try_from(chunk_number * MOST_SELECTS + number).unwrap_or(i64::MAX);
+            let number = i64::try_from(chunk_number * size + number).unwrap_or(i64::MAX);
             let mut query = runners::table
                 .select((number.into_sql::<diesel::sql_types::BigInt>(), diesel::dsl::count_star()))
                 .into_boxed::<Dialect>();
