@@ -562,4 +562,13 @@ on_both! {
         assert_eq!(all_names(&app).await, ["heard again", "new"]);
         back.heartbeat().await;
     }
+
+    async fn what_follows_in_a_request_is_done_with_the_rights_that_one_has_then(database) {
+        let app = TestApp::start(database).await;
+        let olga = app.user("olga").await;
+        let both = "mutation { createOrganization(input: {login: \"acme\", name: \"Acme\"}) { organization { login } } \
+                    createRepository(input: {owner: \"acme\", name: \"api\"}) { repository { path } } }";
+        let answer = olga.data(both, json!({})).await;
+        assert_eq!(answer["createRepository"]["repository"]["path"], "acme/api");
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{A_WHILE, PATIENCE, SUMMARY, close_code, open, refusal, round_trip, start, start_with};
-use crate::support::{Frame, Socket};
+use crate::support::{Database, Frame, Shown, Socket, TestApp};
 
 /// As configured when nothing is said.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -145,4 +145,21 @@ async fn a_shutdown_closes_with_1001() {
     }
     let end = Box::pin(app.shut_down());
     tokio::time::timeout(PATIENCE, end).await.expect("open sockets held the shutdown up");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sockets_count_among_the_connections() {
+    let app = TestApp::start_with(Database::Sqlite, &[("max-connections", "3")]).await;
+    let mut sockets = Vec::new();
+    for _ in 0..3 {
+        let mut socket = Socket::open(&app.url).await;
+        socket.init(&Shown::Nothing).await;
+        sockets.push(socket);
+    }
+    let health =
+        app.anonymous().http.get(format!("{}/healthz", app.url)).timeout(Duration::from_millis(300)).send().await;
+    assert!(health.is_err(), "a fourth connection was served");
+    sockets.pop();
+    let health = app.anonymous().http.get(format!("{}/healthz", app.url)).send().await.unwrap();
+    assert_eq!(health.status().as_u16(), 200);
 }
