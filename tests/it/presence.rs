@@ -8,23 +8,12 @@ use rollcall::fleet::Registration;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use crate::support::{Client, Shown, TestApp, TestRunner, on_both};
+use crate::support::{Client, Shown, TestApp, TestRunner, eventually, on_both};
 
 /// Presence is written to the database when the test says so, and not before.
 const WRITTEN_BY_HAND: [(&str, &str); 1] = [("presence-flush-interval", "24h")];
 
 const STATE: &str = "query($id: ID!) { runner(id: $id) { status statusSince lastOnlineAt } }";
-
-/// Waits for what a task in the background does, up to 5 seconds.
-async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
-    for _ in 0..500 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("this did not come true: {what}");
-}
 
 /// What a manager sees of a runner's presence.
 async fn state(app: &TestApp, runner: &TestRunner) -> Value {

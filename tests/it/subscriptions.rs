@@ -12,7 +12,7 @@ use rollcall::fleet::{Watch, Watched, Watcher};
 use rollcall::model::RunnerStatus;
 use serde_json::{Value, json};
 
-use crate::support::{Client, Shown, Socket, TestApp, TestRunner, on_both};
+use crate::support::{Client, Shown, Socket, TestApp, TestRunner, eventually, on_both};
 
 /// A clock that is moved does not make the server ping.
 const CALM: [(&str, &str); 1] = [("keepalive-interval", "24h")];
@@ -28,17 +28,6 @@ const EVENTS: &str = "subscription($scope: ScopeInput) { runnerEvents(scope: $sc
     ... on RunnerDeleted { at deletedId uuid name } } }";
 const FLEET: &str = "subscription($scope: ScopeInput) { fleetSummary(scope: $scope) { \
     total offline idle active disabled } }";
-
-/// Waits for what a task in the background does, up to 5 seconds.
-async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
-    for _ in 0..500 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("this did not come true: {what}");
-}
 
 /// Subscribes on a socket and waits until the server watches.
 async fn listen(app: &TestApp, socket: &mut Socket, id: &str, kind: EventKind, query: &str, variables: Value) {

@@ -40,3 +40,14 @@ macro_rules! on_both {
 }
 
 pub(crate) use on_both;
+
+/// Waits for what a task in the background does, up to 5 seconds.
+pub async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
+    for _ in 0..500 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("this did not come true: {what}");
+}
