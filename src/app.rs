@@ -7,20 +7,34 @@ use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Authenticator, Hasher, Sessions, load_or_make_key};
+use crate::auth::{Authenticator, Hasher, JobTokens, Sessions, load_or_make_key};
 use crate::clock::Clock;
 use crate::config::ServerConfig;
 use crate::events::Bus;
 use crate::fleet::presence::{Presence, Rules};
-use crate::fleet::{Fleet, FleetSettings, Parts};
-use crate::graphql::{DocumentLimits, GraphQl, GraphQlSettings};
+use crate::fleet::tasks::{Board, Dispatch, TaskSettings, TaskTimes};
+use crate::fleet::{CleanupQueue, EphemeralTimes, Fleet, FleetSettings, Parts, Retention};
+use crate::graphql::{self, DocumentLimits, GraphQl, GraphQlSettings};
 use crate::http::{self, HttpSettings, HttpState, ServerLimits};
+use crate::jobs::{self, Schedule};
 use crate::lifecycle::Lifecycle;
 use crate::rng::{Ids, Rng};
 use crate::store::{MigrationReport, OpenError, PoolLimits, Store};
 
 /// The file in the data folder that keeps the key of runner sessions.
 const SESSION_KEY_FILE: &str = "session.key";
+/// The file in the data folder that keeps the key of job tokens.
+const JOB_TOKEN_KEY_FILE: &str = "job-token.key";
+/// Sets of labels whose place in the database is remembered.
+const REMEMBERED_LABEL_SETS: u64 = 10_000;
+
+/// What the server signs with.
+pub struct Keys {
+    /// Runner sessions.
+    pub sessions: SecretString,
+    /// Job tokens.
+    pub job_tokens: SecretString,
+}
 
 /// A server that is built and not yet running.
 pub struct App {
@@ -74,9 +88,10 @@ impl App {
         stop: CancellationToken,
     ) -> Result<Self, BuildError> {
         let (store, migrations) = open_store(&config).await?;
-        let key = session_key(&config, &rng)?;
-        let fleet = Self::fleet(&config, store, clock, rng, &key);
+        let keys = keys(&config, &rng)?;
+        let fleet = Self::fleet(&config, store, clock, rng, &keys, stop.clone())?;
         fleet.presence.load(&fleet.store).await.map_err(OpenError::from)?;
+        fleet.load_tasks().await.map_err(OpenError::from)?;
         let graphql = GraphQl::new(
             fleet.clone(),
             GraphQlSettings {
@@ -101,8 +116,19 @@ impl App {
         Ok(Self { fleet, graphql, http, migrations, config })
     }
 
-    /// The domain alone, for commands that work on the database without serving it.
-    pub fn fleet(config: &ServerConfig, store: Store, clock: Clock, rng: Rng, session_key: &SecretString) -> Fleet {
+    /// The domain alone, for commands that work on the database without serving it. Calls that wait end when `closing` is
+    /// cancelled.
+    ///
+    /// # Errors
+    /// When no key can be made.
+    pub fn fleet(
+        config: &ServerConfig,
+        store: Store,
+        clock: Clock,
+        rng: Rng,
+        keys: &Keys,
+        closing: CancellationToken,
+    ) -> Result<Fleet, BuildError> {
         let bus = Bus::new(config.subscription_buffer);
         let rules = Rules { offline_after: config.offline_after, idle_after: config.idle_after };
         let presence = Presence::new(rules, clock.clone(), bus.clone());
@@ -111,7 +137,7 @@ impl App {
             threads => threads,
         };
         let hasher = Hasher::new(rng.clone(), threads, config.hashing_queue, config.verified_token_cache);
-        let sessions = Arc::new(Sessions::new(session_key, config.session_lifetime));
+        let sessions = Arc::new(Sessions::new(&keys.sessions, config.session_lifetime));
         let authenticator =
             Authenticator::new(store.clone(), clock.clone(), hasher.clone(), sessions, Arc::new(presence.clone()));
         let ids = Ids::new(clock.clone(), rng.clone());
@@ -119,8 +145,45 @@ impl App {
             offline_after: config.offline_after,
             max_heartbeats_per_second: config.max_heartbeats_per_second,
             rotation_overlap: config.rotation_overlap,
+            token_max_age: config.token_max_age,
+            tasks: TaskSettings {
+                times: TaskTimes {
+                    queue_timeout: config.queue_timeout,
+                    lost_after: config.task_lost_after,
+                    cancel_timeout: config.cancel_timeout,
+                    late_reports: config.late_report_window,
+                },
+                max_log_bytes: config.max_task_log_bytes,
+            },
+            ephemeral: EphemeralTimes { ttl: config.ephemeral_ttl, offline_after: config.ephemeral_offline_after },
+            retention: Retention {
+                ephemeral_runners: config.retain_ephemeral_runners,
+                stale_runners: config.retain_stale_runners,
+                expired_tokens: config.retain_expired_tokens,
+                finished_tasks: config.retain_finished_tasks,
+                task_logs: config.retain_task_logs,
+                audit_events: config.retain_audit_events,
+            },
+            cleanup_lease: config.cleanup_lease,
         };
-        Fleet::new(Parts { store, presence, bus, authenticator, hasher, clock, rng, ids, settings })
+        let job_tokens = JobTokens::new(&keys.job_tokens, graphql::task_id).map_err(BuildError::DataFolder)?;
+        Ok(Fleet::new(Parts {
+            store,
+            presence,
+            bus,
+            authenticator,
+            hasher,
+            job_tokens,
+            board: Board::default(),
+            dispatch: Dispatch::default(),
+            label_nodes: moka::sync::Cache::new(REMEMBERED_LABEL_SETS),
+            cleanup: CleanupQueue::default(),
+            closing,
+            clock,
+            rng,
+            ids,
+            settings,
+        }))
     }
 
     /// Serves until the token given to [`App::build`] is cancelled, then ends gracefully: streams are told, requests under
@@ -135,6 +198,7 @@ impl App {
         let limits = ServerLimits {
             max_connections: self.config.max_connections,
             header_timeout: self.config.header_timeout,
+            peer_timeout: self.config.peer_timeout,
             shutdown_grace: self.config.shutdown_grace,
         };
         let router = http::router(self.http.clone());
@@ -173,22 +237,45 @@ impl App {
         lifecycle.spawn("presence write-behind", async move {
             presence.write_behind(store, every, stop).await.map_err(|error| error.to_string())
         });
+        let (fleet, stop) = (self.fleet.clone(), lifecycle.stop_token());
+        lifecycle.spawn("task keeper", async move {
+            fleet.keep_tasks(stop).await;
+            Ok(())
+        });
+        let cleanup = jobs::work(self.fleet.clone(), self.config.cleanup_pause, lifecycle.stop_token());
+        lifecycle.spawn("cleanup", async move {
+            cleanup.await;
+            Ok(())
+        });
+        if let Some(cron) = self.config.cleanup_schedule.clone() {
+            let schedule = Schedule::new(cron, self.config.cleanup_time_zone);
+            let scheduled = schedule.keep(self.fleet.clone(), lifecycle.stop_token());
+            lifecycle.spawn("cleanup schedule", async move {
+                scheduled.await;
+                Ok(())
+            });
+        }
     }
 }
 
-/// The key that signs runner sessions: configured, or kept in the data folder.
+/// The keys that the server signs with: configured, or kept in the data folder.
 ///
 /// # Errors
 /// When the data folder cannot be written.
-pub fn session_key(config: &ServerConfig, rng: &Rng) -> Result<SecretString, BuildError> {
-    if let Some(key) = &config.session_key {
-        return Ok(key.clone());
-    }
-    let folder = config.data_dir.as_path();
-    make_folder(folder)?;
-    let path = folder.join(SESSION_KEY_FILE);
-    load_or_make_key(&path, rng)
-        .map_err(|error| BuildError::DataFolder(format!("cannot keep the session key in {}: {error}", path.display())))
+pub fn keys(config: &ServerConfig, rng: &Rng) -> Result<Keys, BuildError> {
+    let kept = |configured: &Option<SecretString>, file: &str| {
+        if let Some(key) = configured {
+            return Ok(key.clone());
+        }
+        make_folder(&config.data_dir)?;
+        let path = config.data_dir.join(file);
+        load_or_make_key(&path, rng)
+            .map_err(|error| BuildError::DataFolder(format!("cannot keep a key in {}: {error}", path.display())))
+    };
+    Ok(Keys {
+        sessions: kept(&config.session_key, SESSION_KEY_FILE)?,
+        job_tokens: kept(&config.job_token_key, JOB_TOKEN_KEY_FILE)?,
+    })
 }
 
 /// Makes the data folder, for this user alone.

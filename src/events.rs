@@ -17,7 +17,7 @@ use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
-use crate::model::RunnerStatus;
+use crate::model::{RunnerStatus, TaskStatus};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,53 @@ pub enum Event {
     },
     /// Credentials or memberships changed: whoever watches has to show again that it may.
     AccessChanged(AccessChange),
+    /// A task was queued, or went from one status to another.
+    TaskChanged {
+        /// The task.
+        task_id: i64,
+        /// The status before; none: it is new.
+        previous: Option<TaskStatus>,
+        /// The status since.
+        current: TaskStatus,
+    },
+    /// A task's log grew, or something changed that decides when it is complete.
+    LogChanged {
+        /// The task.
+        task_id: i64,
+        /// What was added.
+        added: LogLines,
+        /// Whether the log may be complete, or not be complete any more.
+        look_again: bool,
+    },
+    /// A runner is told to do something.
+    Directed(Directive),
+    /// A cleanup job made progress, or ended.
+    JobChanged {
+        /// The job.
+        job_id: i64,
+    },
+}
+
+/// Lines of a task's log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogLines {
+    /// The number of the first of them.
+    pub first_line: i64,
+    /// The lines.
+    pub lines: Arc<[String]>,
+}
+
+/// What a runner is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Directive {
+    /// There is a task that you could take.
+    TaskAvailable,
+    /// Stop a task that you run.
+    CancelTask(i64),
+    /// Get a new token before the current one has the age that is allowed.
+    RotateToken(Timestamp),
+    /// Finish what you have and take nothing new: somebody disabled you.
+    Drain,
 }
 
 /// Whose rights changed.
@@ -67,6 +114,10 @@ impl Event {
             Self::StatusChanged { .. } => EventKind::Status,
             Self::RunnerRegistered | Self::RunnerUpdated | Self::RunnerDeleted { .. } => EventKind::Runner,
             Self::AccessChanged(_) => EventKind::Access,
+            Self::TaskChanged { .. } => EventKind::Task,
+            Self::LogChanged { .. } => EventKind::Log,
+            Self::Directed(_) => EventKind::Directive,
+            Self::JobChanged { .. } => EventKind::Job,
         }
     }
 }
@@ -78,12 +129,27 @@ pub struct Occurrence {
     pub event: Event,
     /// The runner it happened to; 0 when it was none.
     pub runner_id: i64,
-    /// The runner's scope.
+    /// The runner's scope; of a task, its repository.
     pub scope_id: i64,
     /// The account above, or the instance.
     pub owner_id: i64,
     /// When.
     pub at: Timestamp,
+}
+
+impl Occurrence {
+    /// Everyone who is told.
+    fn topics(&self) -> impl Iterator<Item = Topic> {
+        let wide = [Topic::Everything, Topic::Owner(self.owner_id), Topic::Scope(self.scope_id)];
+        let (wide, own) = match self.event {
+            Event::TaskChanged { task_id, .. } => (Some(wide), Topic::Task(task_id)),
+            Event::LogChanged { task_id, .. } => (None, Topic::Task(task_id)),
+            Event::Directed(_) => (None, Topic::Runner(self.runner_id)),
+            Event::JobChanged { job_id } => (None, Topic::Job(job_id)),
+            _ => (Some(wide), Topic::Runner(self.runner_id)),
+        };
+        wide.into_iter().flatten().chain([own])
+    }
 }
 
 /// Kinds of events that are subscribed to apart: who waits for status changes is not woken by heartbeats.
@@ -97,9 +163,17 @@ pub enum EventKind {
     Runner,
     /// Changes of rights.
     Access,
+    /// Tasks that came or changed their status.
+    Task,
+    /// Lines of tasks' logs.
+    Log,
+    /// What runners are told to do.
+    Directive,
+    /// Progress of cleanup jobs.
+    Job,
 }
 
-const KINDS: usize = 4;
+const KINDS: usize = 8;
 
 /// A part of the fleet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -112,6 +186,10 @@ pub enum Topic {
     Scope(i64),
     /// One runner.
     Runner(i64),
+    /// One task.
+    Task(i64),
+    /// One cleanup job.
+    Job(i64),
 }
 
 /// The bus. Clones share the topics.
@@ -137,14 +215,8 @@ impl Bus {
         if self.0.watched[kind as usize].load(Ordering::Acquire) == 0 {
             return;
         }
-        let topics = [
-            Topic::Everything,
-            Topic::Owner(occurrence.owner_id),
-            Topic::Scope(occurrence.scope_id),
-            Topic::Runner(occurrence.runner_id),
-        ];
         let occurrence = Arc::new(occurrence);
-        for topic in topics {
+        for topic in occurrence.topics() {
             let unheard = self.0.rings.get(&(kind, topic)).is_some_and(|ring| ring.send(occurrence.clone()).is_err());
             if unheard {
                 self.forget(kind, topic);
@@ -160,13 +232,17 @@ impl Bus {
     /// Watches topics that do not overlap. What is published from now on arrives, in order within a topic and kind.
     pub fn subscribe(&self, kinds: &[EventKind], topics: impl IntoIterator<Item = Topic>) -> Subscription {
         let watched = topics.into_iter().flat_map(|topic| kinds.iter().map(move |kind| (*kind, topic)));
-        let keys: Vec<(EventKind, Topic)> = watched.collect();
+        self.subscribe_each(watched.collect())
+    }
+
+    /// Watches topics, each for a kind of event.
+    pub fn subscribe_each(&self, keys: Vec<(EventKind, Topic)>) -> Subscription {
         let rings = keys.iter().map(|&(kind, topic)| {
             let ring = self.0.rings.entry((kind, topic)).or_insert_with(|| {
                 self.0.watched[kind as usize].fetch_add(1, Ordering::AcqRel);
                 // One runner has few events; a ring's memory is taken when it is made.
-                let capacity =
-                    if matches!(topic, Topic::Runner(_)) { self.0.capacity.min(64) } else { self.0.capacity };
+                let is_wide = matches!(topic, Topic::Everything | Topic::Owner(_) | Topic::Scope(_));
+                let capacity = if is_wide { self.0.capacity } else { self.0.capacity.min(64) };
                 broadcast::channel(capacity).0
             });
             BroadcastStream::new(ring.subscribe())

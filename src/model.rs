@@ -118,5 +118,122 @@ words! {
     }
 }
 
+words! {
+    /// Where a task stands. The moves between them are `fleet::tasks::machine`.
+    TaskStatus {
+        /// Waits for a runner.
+        Queued = "QUEUED",
+        /// A runner has it.
+        Running = "RUNNING",
+        /// A runner has it and is to stop.
+        Cancelling = "CANCELLING",
+        /// Ended well.
+        Succeeded = "SUCCEEDED",
+        /// Ended badly, or could not be brought to an end.
+        Failed = "FAILED",
+        /// Ended because somebody, or a time limit of the queue, wanted it.
+        Cancelled = "CANCELLED",
+    }
+}
+
+impl TaskStatus {
+    /// Whether nothing more will happen to it by itself.
+    pub const fn is_ended(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+
+    /// Whether a runner has it.
+    pub const fn is_held(self) -> bool {
+        matches!(self, Self::Running | Self::Cancelling)
+    }
+}
+
+words! {
+    /// Why a task has not started.
+    WaitingReason {
+        /// The repository has no runner, nor its owner, nor the instance.
+        NoRunnerInScope = "NO_RUNNER_IN_SCOPE",
+        /// None of them carries all the labels.
+        NoRunnerWithLabels = "NO_RUNNER_WITH_LABELS",
+        /// Those that do are not here.
+        AllOffline = "ALL_OFFLINE",
+        /// Those that do are disabled.
+        AllDisabled = "ALL_DISABLED",
+        /// Those that do have work.
+        AllBusy = "ALL_BUSY",
+        /// A runner that could take it is free.
+        AboutToStart = "ABOUT_TO_START",
+    }
+}
+
+words! {
+    /// Whether a runner could take a task.
+    PlacementVerdict {
+        /// At once.
+        Ready = "READY",
+        /// When it has finished what it has.
+        Busy = "BUSY",
+        /// When it comes back.
+        Offline = "OFFLINE",
+        /// When somebody enables it.
+        Disabled = "DISABLED",
+        /// Not with the labels it carries.
+        LabelsMissing = "LABELS_MISSING",
+        /// Never again: it is ephemeral and has had its task.
+        EphemeralUsed = "EPHEMERAL_USED",
+    }
+}
+
+words! {
+    /// Why a running task is to stop.
+    StopCause {
+        /// Somebody asked for it.
+        Requested = "REQUESTED",
+        /// It ran longer than it may.
+        Timeout = "TIMEOUT",
+    }
+}
+
+words! {
+    /// Where a cleanup job stands.
+    CleanupStatus {
+        /// Waits for the worker.
+        Queued = "QUEUED",
+        /// Is being worked on, or was when the server went away.
+        Running = "RUNNING",
+        /// Done.
+        Succeeded = "SUCCEEDED",
+        /// Given up; its error says why.
+        Failed = "FAILED",
+        /// Somebody stopped it.
+        Cancelled = "CANCELLED",
+    }
+}
+
+impl CleanupStatus {
+    /// Whether nothing more will happen to it.
+    pub const fn is_ended(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+words! {
+    /// What a cleanup removes.
+    CleanupTarget {
+        /// Ephemeral runners that are done, never came, or went away.
+        EphemeralRunners = "EPHEMERAL_RUNNERS",
+        /// Runners that were not heard from for a long time, or never.
+        StaleRunners = "STALE_RUNNERS",
+        /// Registration tokens and access tokens that expired or were revoked long ago.
+        ExpiredTokens = "EXPIRED_TOKENS",
+        /// Tasks that ended long ago, with their logs.
+        FinishedTasks = "FINISHED_TASKS",
+        /// The logs alone of tasks that ended long ago.
+        TaskLogs = "TASK_LOGS",
+        /// Old entries of the audit trail.
+        AuditEvents = "AUDIT_EVENTS",
+    }
+}
+
 /// The scope that is the whole instance.
 pub const INSTANCE: i64 = 1;

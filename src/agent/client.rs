@@ -1,13 +1,14 @@
 //! A black-box client of a server: GraphQL over HTTP, and nothing of the server's inside.
 
 mod error;
+mod events;
 
 use std::time::Duration;
 
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -16,9 +17,19 @@ use uuid::Uuid;
 
 pub use self::error::ClientError;
 use self::error::{innermost, one_line};
+pub(super) use self::events::EventStream;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A stream has no end of its own. What reads it notices when it has gone silent.
+const STREAM_TIMEOUT: Duration = Duration::from_hours(24);
+
+/// What an answer to a single call may be.
+const ANSWER_TYPES: &str = "application/graphql-response+json, application/json";
+
+/// What a stream of answers is.
+const EVENT_STREAM: &str = "text/event-stream";
 
 /// No answer to a runner is nearly as large; more comes from something that is not the server.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
@@ -99,7 +110,6 @@ impl GraphqlClient {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("rollcall-agent/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(REQUEST_TIMEOUT)
             // Credentials go to the configured server and to no other.
             .redirect(reqwest::redirect::Policy::none());
         if endpoint.scheme() == "http" {
@@ -128,22 +138,65 @@ impl GraphqlClient {
         query: &'static str,
         variables: impl Serialize,
     ) -> Result<T, ClientError> {
-        let body = serde_json::to_vec(&Request { query, variables })
-            .map_err(|_| ClientError::Malformed("the variables of the call are not JSON".to_owned()))?;
-        let response = self
-            .http
-            .post(self.endpoint.clone())
-            .header(ACCEPT, "application/graphql-response+json, application/json")
-            .header(CONTENT_TYPE, "application/json")
-            .headers(credentials.headers()?)
-            .body(body)
-            .send()
-            .await
-            .map_err(|error| self.unreachable(&error))?;
+        self.call_within(credentials, query, variables, REQUEST_TIMEOUT).await
+    }
+
+    /// The same for a call whose answer may take longer, or must not take as long, as that of others.
+    pub async fn call_within<T: DeserializeOwned>(
+        &self,
+        credentials: &Credentials,
+        query: &'static str,
+        variables: impl Serialize,
+        limit: Duration,
+    ) -> Result<T, ClientError> {
+        let body = encode(query, variables)?;
+        let response = self.post(credentials, ANSWER_TYPES, body, limit).await?;
         let status = response.status();
         let headers = response.headers().clone();
         let body = self.read(response).await?;
         self.interpret(status, &headers, &body)
+    }
+
+    /// Subscribes, and hands back the stream of what comes.
+    pub(super) async fn subscribe(
+        &self,
+        credentials: &Credentials,
+        query: &'static str,
+        variables: impl Serialize,
+    ) -> Result<EventStream, ClientError> {
+        let body = encode(query, variables)?;
+        let response = self.post(credentials, EVENT_STREAM, body, STREAM_TIMEOUT).await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let is_stream = headers
+            .get(CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok())
+            .is_some_and(|kind| kind.trim_start().starts_with(EVENT_STREAM));
+        if status.is_success() && is_stream {
+            return Ok(EventStream::new(self.clone(), response));
+        }
+        // Whoever is refused gets one answer and no stream.
+        let body = self.read(response).await?;
+        self.interpret::<IgnoredAny>(status, &headers, &body)?;
+        Err(ClientError::Malformed(format!("the server at {} answers a subscription without a stream", self.endpoint)))
+    }
+
+    async fn post(
+        &self,
+        credentials: &Credentials,
+        accepted: &'static str,
+        body: Vec<u8>,
+        limit: Duration,
+    ) -> Result<reqwest::Response, ClientError> {
+        self.http
+            .post(self.endpoint.clone())
+            .header(ACCEPT, accepted)
+            .header(CONTENT_TYPE, "application/json")
+            .headers(credentials.headers()?)
+            .timeout(limit)
+            .body(body)
+            .send()
+            .await
+            .map_err(|error| self.unreachable(&error))
     }
 
     async fn read(&self, mut response: reqwest::Response) -> Result<Vec<u8>, ClientError> {
@@ -222,6 +275,11 @@ impl GraphqlClient {
             "no Rollcall server answers at {endpoint} (HTTP {status}, and no GraphQL answer); check --url"
         ))
     }
+}
+
+fn encode(query: &'static str, variables: impl Serialize) -> Result<Vec<u8>, ClientError> {
+    serde_json::to_vec(&Request { query, variables })
+        .map_err(|_| ClientError::Malformed("the variables of the call are not JSON".to_owned()))
 }
 
 fn refusal(error: GraphqlError, status: StatusCode, headers: &HeaderMap) -> ClientError {

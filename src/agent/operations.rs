@@ -3,6 +3,8 @@
 //! The documents are constants: each is parsed by the server once and then known to it, and a test can hold all of them
 //! against the schema.
 
+mod tasks;
+
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -12,9 +14,15 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 
+pub use self::tasks::{APPEND_TASK_LOG, FETCH_TASK, RELEASE_TASK, UPDATE_TASK};
+pub(super) use self::tasks::{
+    AppendTaskLogData, AppendTaskLogInput, FetchTaskData, FetchTaskInput, FetchedTask, ReleaseTaskInput, TaskOutput,
+    TaskStatus, UpdateTaskInput,
+};
+
 /// Registers a runner, or takes over the record of the same machine.
 pub const REGISTER_RUNNER: &str = "mutation AgentRegister($input: RegisterRunnerInput!) {
-  registerRunner(input: $input) { runner { id uuid name } secret }
+  registerRunner(input: $input) { runner { id uuid name ephemeral } secret }
 }";
 
 /// Trades the runner's secret for a session, which is cheap to check.
@@ -29,7 +37,19 @@ pub const DECLARE_RUNNER: &str = "mutation AgentDeclare($input: DeclareRunnerInp
 
 /// Says that the runner is here, and asks what it shall do.
 pub const HEARTBEAT: &str = "mutation AgentHeartbeat($input: HeartbeatInput!) {
-  heartbeat(input: $input) { serverTime nextHeartbeatInSeconds directives { __typename } }
+  heartbeat(input: $input) {
+    serverTime nextHeartbeatInSeconds directives { __typename ... on CancelTask { taskId } }
+  }
+}";
+
+/// Hears what the runner shall do without waiting for the next heartbeat.
+pub const RUNNER_DIRECTIVES: &str = "subscription AgentDirectives {
+  runnerDirectives { __typename ... on CancelTask { taskId } }
+}";
+
+/// Replaces the runner's secret. Every session ends.
+pub const ROTATE_RUNNER_TOKEN: &str = "mutation AgentRotateToken {
+  rotateRunnerToken(input: {}) { secret previousValidUntil }
 }";
 
 /// Removes the runner from the server.
@@ -38,7 +58,19 @@ pub const DEREGISTER_RUNNER: &str = "mutation AgentDeregister {
 }";
 
 /// Every document of this module.
-pub const ALL: &[&str] = &[REGISTER_RUNNER, OPEN_RUNNER_SESSION, DECLARE_RUNNER, HEARTBEAT, DEREGISTER_RUNNER];
+pub const ALL: &[&str] = &[
+    REGISTER_RUNNER,
+    OPEN_RUNNER_SESSION,
+    DECLARE_RUNNER,
+    HEARTBEAT,
+    RUNNER_DIRECTIVES,
+    ROTATE_RUNNER_TOKEN,
+    FETCH_TASK,
+    UPDATE_TASK,
+    APPEND_TASK_LOG,
+    RELEASE_TASK,
+    DEREGISTER_RUNNER,
+];
 
 /// A runner that is told nothing useful about its next heartbeat comes back after this time.
 const FALLBACK_INTERVAL: Duration = Duration::from_secs(10);
@@ -80,8 +112,16 @@ pub(super) struct DeclareRunnerInput<'a> {
     pub(super) arch: &'static str,
 }
 
-#[derive(Serialize)]
-pub(super) struct HeartbeatInput {}
+/// What a runner says of its work. Those who have none leave both out.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct HeartbeatInput {
+    /// Every task that the runner holds: what is missing here is given to another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) running_task_ids: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) free_slots: Option<u32>,
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -100,6 +140,7 @@ pub(super) struct RegisteredRunner {
     pub(super) id: String,
     pub(super) uuid: Uuid,
     pub(super) name: String,
+    pub(super) ephemeral: bool,
 }
 
 #[derive(Deserialize)]
@@ -128,13 +169,7 @@ pub(super) struct Heartbeat {
     #[serde(deserialize_with = "timestamp")]
     pub(super) server_time: Timestamp,
     next_heartbeat_in_seconds: f64,
-    directives: Vec<Directive>,
-}
-
-#[derive(Deserialize)]
-struct Directive {
-    #[serde(rename = "__typename")]
-    kind: String,
+    pub(super) directives: Vec<Directive>,
 }
 
 impl Heartbeat {
@@ -146,8 +181,68 @@ impl Heartbeat {
 
     /// Whether the runner is disabled and gets no new work.
     pub(super) fn is_draining(&self) -> bool {
-        self.directives.iter().any(|directive| directive.kind == "Drain")
+        self.directives.iter().any(|directive| directive.told() == Told::Drain)
     }
+
+    /// Whether the runner shall replace its secret.
+    pub(super) fn asks_to_rotate(&self) -> bool {
+        self.directives.iter().any(|directive| directive.told() == Told::Rotate)
+    }
+}
+
+/// Something that the server wants of a runner.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Directive {
+    #[serde(rename = "__typename")]
+    kind: String,
+    task_id: Option<String>,
+}
+
+/// What a directive says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Told<'a> {
+    /// End this task.
+    Cancel(&'a str),
+    /// Replace the runner's secret.
+    Rotate,
+    /// Take nothing new.
+    Drain,
+    /// What an agent need not know, or what a newer server says.
+    Nothing,
+}
+
+impl Directive {
+    pub(super) fn told(&self) -> Told<'_> {
+        match (self.kind.as_str(), &self.task_id) {
+            ("CancelTask", Some(id)) => Told::Cancel(id),
+            ("RotateToken", _) => Told::Rotate,
+            ("Drain", _) => Told::Drain,
+            _ => Told::Nothing,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RunnerDirectivesData {
+    pub(super) runner_directives: Directive,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RotateRunnerTokenData {
+    pub(super) rotate_runner_token: RotatedToken,
+}
+
+/// A runner's new secret.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RotatedToken {
+    pub(super) secret: SecretString,
+    /// Until when the one before works, unless this one is used earlier.
+    #[serde(deserialize_with = "timestamp")]
+    pub(super) previous_valid_until: Timestamp,
 }
 
 fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
@@ -182,6 +277,17 @@ mod tests {
         let beat = heartbeat(20.0, &["TaskAvailable", "Drain"]);
         assert!(beat.is_draining());
         assert_eq!(beat.server_time.to_rfc3339(), "2026-01-31T11:00:00.250000Z");
-        assert!(!heartbeat(20.0, &["SomethingNew"]).is_draining());
+        assert!(!beat.asks_to_rotate() && heartbeat(20.0, &["RotateToken"]).asks_to_rotate());
+        let unknown = heartbeat(20.0, &["SomethingNew"]);
+        assert!(!unknown.is_draining() && !unknown.asks_to_rotate());
+        let cancel: Directive = serde_json::from_value(json!({"__typename": "CancelTask", "taskId": "T_1"})).unwrap();
+        assert_eq!(cancel.told(), Told::Cancel("T_1"));
+    }
+
+    #[test]
+    fn what_a_runner_does_not_say_is_left_out() {
+        assert_eq!(serde_json::to_value(HeartbeatInput::default()).unwrap(), json!({}));
+        let input = HeartbeatInput { running_task_ids: Some(Vec::new()), free_slots: Some(2) };
+        assert_eq!(serde_json::to_value(input).unwrap(), json!({"runningTaskIds": [], "freeSlots": 2}));
     }
 }

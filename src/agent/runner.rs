@@ -1,10 +1,14 @@
-//! The life of one runner: registration, session, heartbeats, leave.
+//! The life of one runner: registration, session, heartbeats, a new secret now and then, leave.
+
+mod rotation;
 
 use std::env::consts::{ARCH, OS};
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::clock::{Clock, Timestamp};
@@ -13,10 +17,11 @@ use crate::rng::Rng;
 
 use super::AgentError;
 use super::client::{ClientError, GraphqlClient};
-use super::operations::{DeclareRunnerInput, Heartbeat, RegisterRunnerInput};
+use super::operations::{DeclareRunnerInput, Heartbeat, RegisterRunnerInput, Told};
 use super::retry::{Backoff, up_to};
 use super::session::{self, Session};
 use super::state::{Identity, State};
+use super::workshop::Workshop;
 
 /// What this agent calls its version.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -29,48 +34,79 @@ const LEAVE_WITHIN: Duration = Duration::from_millis(800);
 /// How long to leave a server alone that refuses the session it has just opened.
 const AFTER_A_REFUSED_SESSION: Duration = Duration::from_secs(5);
 
+/// How long to wait with a session when the one before was refused elsewhere than in a heartbeat.
+const AFTER_A_REFUSED_CALL: Duration = Duration::from_millis(500);
+
 pub(super) struct Runner {
     config: AgentConfig,
     clock: Clock,
     rng: Rng,
     client: GraphqlClient,
     state: State,
+    shop: Arc<Workshop>,
     backoff: Backoff,
     /// Since when every call has failed, if it has.
     failing_since: Option<Timestamp>,
     is_declared: bool,
-    is_draining: bool,
+    /// A secret that could not be written down yet. The one before is used until it is.
+    unsaved: Option<SecretString>,
+    /// When the secret may be replaced again, after that has failed.
+    next_rotation: Option<Timestamp>,
 }
 
 impl Runner {
-    pub(super) fn new(config: AgentConfig, clock: Clock, rng: Rng, client: GraphqlClient, state: State) -> Self {
+    pub(super) fn new(config: AgentConfig, client: GraphqlClient, state: State, shop: Arc<Workshop>) -> Self {
         Self {
             config,
-            clock,
-            rng,
+            clock: shop.clock.clone(),
+            rng: shop.rng.clone(),
             client,
             state,
+            shop,
             backoff: Backoff::new(LONGEST_WAIT),
             failing_since: None,
             is_declared: false,
-            is_draining: false,
+            unsaved: None,
+            next_rotation: None,
         }
     }
 
-    /// Sends heartbeats for ever. Comes back only with the reason why it cannot go on.
-    pub(super) async fn serve(&mut self) -> Result<(), AgentError> {
+    /// Sends heartbeats until the runner is over. Comes back earlier only with the reason why it cannot go on.
+    pub(super) async fn serve(&mut self, over: &CancellationToken) -> Result<(), AgentError> {
+        loop {
+            // Whatever it is waiting for, it is dropped at once. Nothing is lost by that: a registration whose answer is
+            // lost is taken over at the next start, and the state file is written without an await.
+            match over.run_until_cancelled(self.attend()).await {
+                None => return Ok(()),
+                Some(Err(error)) => return Err(error),
+                // The answer to this is the new secret, and is waited for.
+                Some(Ok(())) => self.rotate(over).await,
+            }
+        }
+    }
+
+    /// Sends heartbeats until the secret is to be replaced.
+    async fn attend(&mut self) -> Result<(), AgentError> {
         let mut session = self.open_session().await?;
         loop {
             match self.turn(&mut session).await {
-                Ok(interval) => {
+                Ok(beat) => {
                     self.note_answer();
+                    if self.is_rotation_due(&beat) {
+                        return Ok(());
+                    }
                     if session.is_due() {
                         self.renew(&mut session).await?;
                     }
-                    self.clock.sleep(interval).await;
+                    if self.is_refused_within(beat.interval()).await {
+                        debug!("a call found the session refused");
+                        self.clock.sleep(up_to(AFTER_A_REFUSED_CALL, &self.rng)).await;
+                        session = self.open_session().await?;
+                    }
                 }
                 Err(error) if error.is_unauthenticated() => {
                     debug!(%error, "the session is not accepted any more");
+                    self.shop.link.withdraw();
                     if !session.has_worked() {
                         self.clock.sleep(up_to(AFTER_A_REFUSED_SESSION, &self.rng)).await;
                     }
@@ -85,17 +121,27 @@ impl Runner {
         }
     }
 
-    /// Says what is to be said, and how long to be silent then.
-    async fn turn(&mut self, session: &mut Session) -> Result<Duration, ClientError> {
+    /// Waits until the next heartbeat is due. True when a session has to be opened before.
+    async fn is_refused_within(&self, interval: Duration) -> bool {
+        tokio::select! {
+            () = self.clock.sleep(interval) => false,
+            () = self.shop.link.heartbeat_wanted() => false,
+            () = self.shop.link.session_wanted() => true,
+        }
+    }
+
+    /// Says what is to be said, and takes note of what is told.
+    async fn turn(&mut self, session: &mut Session) -> Result<Heartbeat, ClientError> {
+        self.save_secret();
         if !self.is_declared {
             let input = DeclareRunnerInput { labels: self.labels(), version: VERSION, os: OS, arch: ARCH };
             session.declare(&self.client, &input).await?;
             self.is_declared = true;
             info!(runner = self.name(), "online");
         }
-        let beat = session.heartbeat(&self.client).await?;
+        let beat = session.heartbeat(&self.client, &self.shop.assignments.heartbeat()).await?;
         self.note_directives(&beat);
-        Ok(beat.interval())
+        Ok(beat)
     }
 
     async fn open_session(&mut self) -> Result<Session, AgentError> {
@@ -108,9 +154,17 @@ impl Runner {
             match Session::open(&self.client, &credentials).await {
                 Ok(session) => {
                     self.note_answer();
+                    self.publish(&session);
                     return Ok(session);
                 }
                 Err(error) if error.is_temporary() => self.wait_after(&error).await,
+                Err(error) if error.is_unauthenticated() && self.unsaved.is_some() => self.use_unsaved_secret(),
+                // It is gone as it should be, or deleted. What is left to do is for those who run its task to know.
+                Err(error) if error.is_unauthenticated() && self.is_spent() => {
+                    debug!(%error, "the server knows this runner no more");
+                    self.shop.link.give_up();
+                    std::future::pending::<()>().await;
+                }
                 // Once only: a server that refuses the runner it has just registered does not improve by more of them.
                 Err(error) if error.is_unauthenticated() && !has_registered_again => {
                     self.replace_identity(&error).await?;
@@ -129,12 +183,31 @@ impl Runner {
         match Session::open(&self.client, &credentials).await {
             Ok(fresh) => {
                 *session = fresh;
+                self.publish(session);
                 debug!("session renewed");
             }
             Err(error) if error.is_temporary() => debug!(%error, "the session is renewed at the next heartbeat"),
             Err(_) => *session = self.open_session().await?,
         }
         Ok(())
+    }
+
+    /// Lets everyone use a session.
+    fn publish(&self, session: &Session) {
+        if self.is_ephemeral() {
+            // So the server may have decided: by the registration token.
+            self.shop.assignments.take_one();
+        }
+        self.shop.link.publish(session.credentials().clone());
+    }
+
+    /// Whether it is for one task, and had that.
+    fn is_spent(&self) -> bool {
+        self.is_ephemeral() && self.shop.assignments.has_taken()
+    }
+
+    pub(super) fn is_ephemeral(&self) -> bool {
+        self.state.identity().is_some_and(|identity| identity.ephemeral)
     }
 
     async fn register(&mut self) -> Result<(), AgentError> {
@@ -169,6 +242,7 @@ impl Runner {
             uuid: runner.uuid,
             name: runner.name,
             secret: registration.secret,
+            ephemeral: runner.ephemeral,
         })?;
         Ok(())
     }
@@ -182,9 +256,10 @@ impl Runner {
         self.register().await
     }
 
-    /// Says goodbye if it shall, and never takes long over it.
+    /// Says goodbye if it shall, and never takes long over it. One that is for a single task always shall: it would not
+    /// come back.
     pub(super) async fn leave(&self) {
-        if !self.config.deregister_on_exit {
+        if !self.config.deregister_on_exit && !self.is_ephemeral() {
             return;
         }
         let Some(credentials) = self.state.credentials() else {
@@ -200,9 +275,16 @@ impl Runner {
             Err(error) if error.is_unauthenticated() => debug!(%error, "the server knew this runner no more"),
             Err(error) => {
                 warn!(runner = self.name(), %error, "left without deregistering; delete the runner on the server");
-                return;
+                if !self.is_ephemeral() {
+                    return;
+                }
             }
         }
+        self.forget();
+    }
+
+    /// Removes the identity from this machine.
+    pub(super) fn forget(&self) {
         if let Err(error) = self.state.remove() {
             warn!("{error}");
         }
@@ -227,15 +309,20 @@ impl Runner {
         }
     }
 
-    fn note_directives(&mut self, beat: &Heartbeat) {
+    fn note_directives(&self, beat: &Heartbeat) {
+        for directive in &beat.directives {
+            if let Told::Cancel(id) = directive.told() {
+                self.shop.assignments.cancel(id);
+            }
+        }
         let is_draining = beat.is_draining();
-        if is_draining && !self.is_draining {
-            info!("the runner is disabled on the server and gets no new work");
+        if self.shop.assignments.set_draining(is_draining) {
+            if is_draining {
+                info!("the runner is disabled on the server and gets no new work");
+            } else {
+                info!("the runner is enabled again");
+            }
         }
-        if !is_draining && self.is_draining {
-            info!("the runner is enabled again");
-        }
-        self.is_draining = is_draining;
     }
 
     fn labels(&self) -> Option<&[String]> {

@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use super::client::{ClientError, Credentials, GraphqlClient};
 use super::operations::{
     self, DeclareRunnerInput, Heartbeat, HeartbeatData, HeartbeatInput, Input, NoVariables, OpenRunnerSessionData,
-    RegisterRunnerData, RegisterRunnerInput, Registration,
+    RegisterRunnerData, RegisterRunnerInput, Registration, RotateRunnerTokenData, RotatedToken,
 };
 
 /// A session is replaced this long before it expires, or after two thirds of its life when that is shorter.
@@ -29,6 +29,12 @@ pub(super) async fn register(
 pub(super) async fn deregister(client: &GraphqlClient, credentials: &Credentials) -> Result<(), ClientError> {
     let _: IgnoredAny = client.call(credentials, operations::DEREGISTER_RUNNER, NoVariables {}).await?;
     Ok(())
+}
+
+/// Replaces the secret of the runner that the credentials belong to.
+pub(super) async fn rotate(client: &GraphqlClient, credentials: &Credentials) -> Result<RotatedToken, ClientError> {
+    let data: RotateRunnerTokenData = client.call(credentials, operations::ROTATE_RUNNER_TOKEN, NoVariables {}).await?;
+    Ok(data.rotate_runner_token)
 }
 
 /// A runner session: what the hot path shows instead of the runner's secret.
@@ -62,12 +68,20 @@ impl Session {
         Ok(())
     }
 
-    /// Says that the runner is here.
-    pub(super) async fn heartbeat(&mut self, client: &GraphqlClient) -> Result<Heartbeat, ClientError> {
-        let data: HeartbeatData =
-            client.call(&self.credentials, operations::HEARTBEAT, Input { input: HeartbeatInput {} }).await?;
+    /// Says that the runner is here, and what it works on.
+    pub(super) async fn heartbeat(
+        &mut self,
+        client: &GraphqlClient,
+        input: &HeartbeatInput,
+    ) -> Result<Heartbeat, ClientError> {
+        let data: HeartbeatData = client.call(&self.credentials, operations::HEARTBEAT, Input { input }).await?;
         self.answered_at(data.heartbeat.server_time);
         Ok(data.heartbeat)
+    }
+
+    /// What is shown with each call.
+    pub(super) const fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// Whether a heartbeat with this session was ever answered.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
-use tracing::warn;
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::rng::Rng;
@@ -62,6 +62,16 @@ pub enum StateError {
         /// The server that was asked for.
         given: String,
     },
+    /// The runner in it stays, and one for a single task was asked for.
+    #[error(
+        "the state file {} holds a runner that stays, and --ephemeral asks for one that takes a single task. Give \
+         another file with --state",
+        .path.display()
+    )]
+    Lasting {
+        /// The file.
+        path: PathBuf,
+    },
     /// It cannot be written or removed.
     #[error(
         "cannot write the state file {}: {source}. Give a file with --state in a folder where this user may write",
@@ -86,6 +96,8 @@ pub(super) struct Identity {
     pub(super) name: String,
     /// Its secret.
     pub(super) secret: SecretString,
+    /// Whether it takes one task and is gone then.
+    pub(super) ephemeral: bool,
 }
 
 /// The content of the state file.
@@ -110,6 +122,8 @@ struct Written<'a> {
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ephemeral: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -121,10 +135,14 @@ struct Stored {
     uuid: Option<Uuid>,
     name: Option<String>,
     secret: Option<SecretString>,
+    ephemeral: Option<bool>,
 }
 
 impl State {
     /// Reads the file. When there is none yet, this is a new machine, and nothing is written before [`State::save`].
+    ///
+    /// So it is when an ephemeral runner was left in it: that may have had its one task, and would wait for ever. With
+    /// the number of the machine its successor would become the same runner again.
     pub(super) fn load(path: &Path, server_url: &str, rng: &Rng) -> Result<Self, StateError> {
         let server_url = server_url.trim_end_matches('/').to_owned();
         let Some(text) = read(path)? else {
@@ -135,7 +153,13 @@ impl State {
         let stored: Stored = serde_json::from_str(&text)
             .map_err(|error| malformed(format!("line {}, column {}", error.line(), error.column())))?;
         let identity = match (stored.runner_id, stored.uuid, stored.name, stored.secret) {
-            (Some(runner_id), Some(uuid), Some(name), Some(secret)) => Some(Identity { runner_id, uuid, name, secret }),
+            (Some(_), Some(_), Some(_), Some(_)) if stored.ephemeral == Some(true) => {
+                info!("the runner in {} was for one task; it is not used again", path.display());
+                return Ok(Self { path: path.to_owned(), server_url, machine_id: rng.uuid(), identity: None });
+            }
+            (Some(runner_id), Some(uuid), Some(name), Some(secret)) => {
+                Some(Identity { runner_id, uuid, name, secret, ephemeral: false })
+            }
             // The machine was written down, and then the registration failed.
             (None, None, None, None) => None,
             _ => return Err(malformed("one of runnerId, uuid, name and secret is missing".to_owned())),
@@ -177,6 +201,25 @@ impl State {
         self.save()
     }
 
+    /// Replaces the runner's secret and writes it down. What cannot be written down is not taken on either: the secret
+    /// before would stop to work as soon as the new one is used, and the next start would have nothing else.
+    pub(super) fn change_secret(&mut self, secret: &SecretString) -> Result<(), StateError> {
+        let before = self.identity.clone();
+        self.take_secret(secret);
+        let saved = self.save();
+        if saved.is_err() {
+            self.identity = before;
+        }
+        saved
+    }
+
+    /// Replaces the runner's secret in memory alone.
+    pub(super) fn take_secret(&mut self, secret: &SecretString) {
+        if let Some(identity) = &mut self.identity {
+            identity.secret = secret.clone();
+        }
+    }
+
     /// Writes the file, whole or not at all.
     pub(super) fn save(&self) -> Result<(), StateError> {
         self.write().map_err(|source| StateError::Unwritable { path: self.path.clone(), source })
@@ -196,6 +239,7 @@ impl State {
             uuid: identity.map(|identity| identity.uuid),
             name: identity.map(|identity| identity.name.as_str()),
             secret: identity.map(|identity| identity.secret.expose_secret()),
+            ephemeral: identity.map(|identity| identity.ephemeral),
         };
         let mut text = serde_json::to_string_pretty(&written)?;
         text.push('\n');
@@ -272,6 +316,7 @@ mod tests {
             uuid: Uuid::from_u128(7),
             name: "box".to_owned(),
             secret: SecretString::from("rc_run_hunter2"),
+            ephemeral: false,
         }
     }
 
@@ -297,6 +342,32 @@ mod tests {
         assert_eq!(mode(&path), 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file was left");
         assert!(!format!("{again:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn an_ephemeral_runner_is_not_used_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.json");
+        let mut state = State::load(&path, SERVER, &Rng::seeded(1)).unwrap();
+        state.adopt(Identity { ephemeral: true, ..identity() }).unwrap();
+        let next = State::load(&path, SERVER, &Rng::seeded(2)).unwrap();
+        assert!(next.identity().is_none() && next.machine_id() != state.machine_id());
+    }
+
+    #[test]
+    fn a_secret_is_replaced_on_the_disk_and_in_memory_or_in_neither() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("below").join("agent.json");
+        fs::create_dir(folder.path().join("below")).unwrap();
+        let mut state = State::load(&path, SERVER, &Rng::seeded(1)).unwrap();
+        state.adopt(identity()).unwrap();
+        state.change_secret(&SecretString::from("rc_run_second")).unwrap();
+        let stored = State::load(&path, SERVER, &Rng::seeded(1)).unwrap();
+        assert_eq!(stored.identity().unwrap().secret.expose_secret(), "rc_run_second");
+
+        fs::remove_dir_all(folder.path().join("below")).unwrap();
+        assert!(state.change_secret(&SecretString::from("rc_run_third")).is_err());
+        assert_eq!(state.identity().unwrap().secret.expose_secret(), "rc_run_second");
     }
 
     #[test]

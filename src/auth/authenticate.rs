@@ -53,7 +53,7 @@ pub trait RunnerDirectory: Send + Sync {
     fn previous_retired(&self, runner_id: i64, generation: i64);
 
     /// The database has a runner that memory does not know as it is: the end of a transaction was not heard of.
-    fn learned(&self, row: &PresenceRow);
+    fn learned(&self, row: &PresenceRow, labels: &[String]);
 }
 
 /// Authenticates requests. Clones share everything.
@@ -179,9 +179,13 @@ impl Authenticator {
         if known.is_none_or(|known| known < row.token_generation) {
             // As it is now: it may have gone while its token was checked.
             let id = row.id;
-            let now = read!(self.store, |db, queries| queries::runners::by_ids(db, vec![id]).await)?;
+            let (now, labels) = read!(self.store, |db, queries| {
+                let now = queries::runners::by_ids(db, vec![id]).await?;
+                Ok((now, queries::runners::labels(db, vec![id]).await?))
+            })?;
             if let Some(row) = now.first() {
-                self.runners.learned(&PresenceRow::from(row));
+                let labels: Vec<String> = labels.into_iter().map(|(_, label)| label).collect();
+                self.runners.learned(&PresenceRow::from(row), &labels);
             }
         }
         let actor = self.current_runner(verified.id, verified.generation, verified.previous, None)?;

@@ -41,7 +41,7 @@ pub fn command() -> Command {
             "Example: rollcall serve --listen 127.0.0.1:9000 --data-dir /var/lib/rollcall",
         )))
         .subcommand(with_settings(
-            Command::new("agent").about("Be a runner: register, heartbeat, leave").after_help(
+            Command::new("agent").about("Be a runner: register, take tasks, run them, leave").after_help(
                 "Example: rollcall agent --url http://127.0.0.1:8080 --token rc_reg_… --name build-1 --labels linux,x64",
             ),
             AgentConfig::SPECS,
@@ -155,7 +155,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
 fn serve_with(matches: &ArgMatches) -> Result<(), Failure> {
     let Some(config) = load::<ServerConfig>(matches)? else { return Ok(()) };
     init_log(&config.log, &config.log_format)?;
-    block_on(async { serve::run(config, lifecycle::on_signals()?).await })
+    block_on(async { Box::pin(serve::run(config, lifecycle::on_signals()?)).await })
 }
 
 /// Reads the settings of a command; nothing when they were only to be printed.

@@ -3,9 +3,10 @@
 use std::io::Write as _;
 
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio_util::sync::CancellationToken;
 
 use super::Failure;
-use crate::app::{self, App};
+use crate::app::{self, App, Keys};
 use crate::auth::Actor;
 use crate::clock::Clock;
 use crate::config::{ServerConfig, TokenConfig};
@@ -16,9 +17,10 @@ use crate::rng::Rng;
 pub(super) async fn create(server: ServerConfig, token: TokenConfig) -> Result<(), Failure> {
     let (store, _) = app::open_store(&server).await?;
     let rng = Rng::from_system();
-    // No session is opened here, so any key will do.
-    let no_key = SecretString::from(data_encoding::HEXLOWER.encode(&rng.bytes::<32>()));
-    let fleet = App::fleet(&server, store, Clock::system(), rng, &no_key);
+    // Nothing is signed here, so any key will do.
+    let any_key = || SecretString::from(data_encoding::HEXLOWER.encode(&rng.bytes::<32>()));
+    let keys = Keys { sessions: any_key(), job_tokens: any_key() };
+    let fleet = App::fleet(&server, store, Clock::system(), rng.clone(), &keys, CancellationToken::new())?;
     let scope = match token.scope.as_str() {
         "" => ScopeRef::Global,
         path if path.contains('/') => ScopeRef::Repository(path.to_owned()),

@@ -5,6 +5,7 @@
 //! other of ours, and is the only one that reads the environment.
 #![expect(clippy::doc_markdown, reason = "the docs of settings are shown by --help, in a terminal")]
 
+mod inherited;
 mod layers;
 mod value;
 
@@ -12,9 +13,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono_tz::Tz;
+use croner::Cron;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
+pub use inherited::inherited_variables;
 pub use layers::{ConfigError, Layers, Origin, Spec};
 pub use value::{SettingValue, parse_cidr, parse_duration};
 
@@ -115,6 +119,44 @@ settings! {
         session_lifetime: Duration = "1h",
         #[doc = "How long an old runner token works beside its successor, unless that is used earlier."]
         rotation_overlap: Duration = "1h",
+        #[doc = "A runner is asked for a new token at three quarters of this age. 0s: never."]
+        token_max_age: Duration = "0s",
+        #[doc = "Secret that job tokens are signed with, 32 characters or more. Default: made at the first start and kept in the data folder."]
+        job_token_key: Option<SecretString> = "",
+        #[doc = "A task that waited this long for a runner is cancelled."]
+        queue_timeout: Duration = "24h",
+        #[doc = "A task whose runner has been OFFLINE for this long is queued again, as often as its maxAttempts allows."]
+        task_lost_after: Duration = "60s",
+        #[doc = "A task that its runner has not stopped this long after it was asked to is given up."]
+        cancel_timeout: Duration = "60s",
+        #[doc = "How long after the end of a task its runner may still deliver log lines and outputs."]
+        late_report_window: Duration = "60s",
+        #[doc = "Largest log of an attempt at a task, in bytes; what comes after is left out, with a last line that says so."]
+        max_task_log_bytes: u64 = "16777216",
+        #[doc = "An ephemeral runner that has not taken its one task for this long is removed."]
+        ephemeral_ttl: Duration = "24h",
+        #[doc = "An ephemeral runner that has been OFFLINE for this long, and has no task, is removed."]
+        ephemeral_offline_after: Duration = "1h",
+        #[doc = "When the scheduled cleanup begins, as minute, hour, day of the month, month and day of the week (cron). Empty: never."]
+        cleanup_schedule: Option<Cron> = "0 3 * * *",
+        #[doc = "The time zone of cleanup_schedule, such as Europe/Berlin."]
+        cleanup_time_zone: Tz = "UTC",
+        #[doc = "How long a cleanup pauses after each transaction, so that everybody else has a turn."]
+        cleanup_pause: Duration = "50ms",
+        #[doc = "A cleanup job whose server has vanished is taken over after this long."]
+        cleanup_lease: Duration = "30s",
+        #[doc = "A cleanup removes ephemeral runners that have been OFFLINE for this long. 0s: only when told an age."]
+        retain_ephemeral_runners: Duration = "1h",
+        #[doc = "A cleanup removes runners that have been OFFLINE for this long. 0s: only when told an age."]
+        retain_stale_runners: Duration = "0s",
+        #[doc = "A cleanup removes tokens that expired or were revoked this long ago. 0s: only when told an age."]
+        retain_expired_tokens: Duration = "2160h",
+        #[doc = "A cleanup removes tasks that ended this long ago, with their logs. 0s: only when told an age."]
+        retain_finished_tasks: Duration = "2160h",
+        #[doc = "A cleanup removes the logs of tasks that ended this long ago. 0s: only when told an age."]
+        retain_task_logs: Duration = "720h",
+        #[doc = "A cleanup removes entries of the audit trail that are this old. 0s: only when told an age."]
+        retain_audit_events: Duration = "8760h",
         #[doc = "Threads that check passwords and tokens. 0: one for each processor but one, at least one."]
         hashing_threads: usize = "0",
         #[doc = "Checks that may wait for a thread; past it a caller is RATE_LIMITED."]
@@ -122,7 +164,7 @@ settings! {
         #[doc = "Verified tokens remembered, so that Argon2 runs once and not for each call."]
         verified_token_cache: u64 = "100000",
         #[doc = "Largest request body and WebSocket message, in bytes."]
-        max_body_bytes: usize = "262144",
+        max_body_bytes: usize = "1572864",
         #[doc = "Deepest nesting of a document, fragments included (15 or more, or introspection is refused)."]
         max_query_depth: usize = "20",
         #[doc = "Largest cost of a document: its fields, those of a list times its page size."]
@@ -135,6 +177,8 @@ settings! {
         query_timeout: Duration = "20s",
         #[doc = "How long a client may take to send the headers of a request, and how long an idle connection is kept. Longer than the heartbeats are apart, so that runners keep theirs."]
         header_timeout: Duration = "45s",
+        #[doc = "A client that acknowledges nothing of what was sent to it for this long is gone, and so are its streams."]
+        peer_timeout: Duration = "30s",
         #[doc = "How long a WebSocket may stay silent before its connection_init."]
         connection_init_timeout: Duration = "5s",
         #[doc = "How often the server pings WebSockets and SSE streams; a socket that misses two is closed."]
@@ -203,6 +247,11 @@ fn check_server(config: &ServerConfig) -> Vec<String> {
         config.session_key.as_ref().is_none_or(|key| key.expose_secret().len() >= 32),
         "session_key: must be 32 characters or more, and random",
     );
+    require(
+        config.job_token_key.as_ref().is_none_or(|key| key.expose_secret().len() >= 32),
+        "job_token_key: must be 32 characters or more, and random",
+    );
+    require(!config.queue_timeout.is_zero(), "queue_timeout: must be more than 0");
     require(config.max_query_depth >= 15, "max_query_depth: must be 15 or more, or introspection is refused");
     require(config.subscription_buffer > 0, "subscription_buffer: must be 1 or more");
     require(
@@ -211,6 +260,35 @@ fn check_server(config: &ServerConfig) -> Vec<String> {
     );
     require(!config.keepalive_interval.is_zero(), "keepalive_interval: must be more than 0");
     require(["text", "json"].contains(&config.log_format.as_str()), "log_format: must be text or json");
+    problems.extend(check_cleanup(config));
+    problems
+}
+
+fn check_cleanup(config: &ServerConfig) -> Vec<String> {
+    let mut problems = Vec::new();
+    if config.cleanup_lease < Duration::from_secs(1) {
+        problems.push("cleanup_lease: must be 1s or more".to_owned());
+    }
+    if config.cleanup_pause * 2 > config.cleanup_lease {
+        problems.push("cleanup_pause: must be half of cleanup_lease or less".to_owned());
+    }
+    let ages = [
+        ("ephemeral_ttl", config.ephemeral_ttl, false),
+        ("ephemeral_offline_after", config.ephemeral_offline_after, false),
+        ("retain_ephemeral_runners", config.retain_ephemeral_runners, true),
+        ("retain_stale_runners", config.retain_stale_runners, true),
+        ("retain_expired_tokens", config.retain_expired_tokens, true),
+        ("retain_finished_tasks", config.retain_finished_tasks, true),
+        ("retain_task_logs", config.retain_task_logs, true),
+        ("retain_audit_events", config.retain_audit_events, true),
+    ];
+    for (name, age, may_be_zero) in ages {
+        // A mistaken unit would remove what somebody still works with.
+        if age < Duration::from_mins(1) && !(may_be_zero && age.is_zero()) {
+            let or_zero = if may_be_zero { ", or 0s" } else { "" };
+            problems.push(format!("{name}: must be 1m or more{or_zero}"));
+        }
+    }
     problems
 }
 
@@ -231,10 +309,16 @@ settings! {
         capacity: u32 = "1",
         #[doc = "File that keeps the identity (mode 0600)."]
         state: PathBuf = "./rollcall-agent.json",
-        #[doc = "Leave after one task."]
+        #[doc = "Leave after one task, with exit status 1 unless it succeeded."]
         once: bool = "false",
         #[doc = "Remove the runner from the server when leaving."]
         deregister_on_exit: bool = "false",
+        #[doc = "Folder in which each task gets a folder of its own to work in. Default: the system's folder for temporary files."]
+        work_dir: Option<PathBuf> = "",
+        #[doc = "How long a shutdown waits for running tasks before it ends them and hands them back."]
+        shutdown_timeout: Duration = "30s",
+        #[doc = "How long a task may take to end after SIGTERM before it gets SIGKILL."]
+        cancel_grace: Duration = "10s",
         #[doc = "What is logged on standard error, such as info or rollcall=debug."]
         log: String = "info",
     }
@@ -242,9 +326,14 @@ settings! {
 
 fn check_agent(config: &AgentConfig) -> Vec<String> {
     let mut problems = check_url("agent.url", &config.url);
-    if config.capacity == 0 {
-        problems.push("agent.capacity: must be 1 or more".to_owned());
-    }
+    let mut require = |holds: bool, problem: &str| {
+        if !holds {
+            problems.push(problem.to_owned());
+        }
+    };
+    require((1..=1_000).contains(&config.capacity), "agent.capacity: must be from 1 to 1000");
+    require(config.shutdown_timeout <= Duration::from_hours(24), "agent.shutdown_timeout: must be 24h or less");
+    require(config.cancel_grace <= Duration::from_hours(1), "agent.cancel_grace: must be 1h or less");
     problems
 }
 

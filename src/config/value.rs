@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono_tz::Tz;
+use croner::Cron;
 use ipnet::IpNet;
 use secrecy::SecretString;
 use uuid::Uuid;
@@ -135,6 +137,23 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(expected)
 }
 
+impl SettingValue for Cron {
+    const PLACEHOLDER: &'static str = "CRON";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse::<Self>()
+            .map_err(|error| format!("expected a cron expression such as \"0 3 * * *\", not {text:?}: {error}"))
+    }
+}
+
+impl SettingValue for Tz {
+    const PLACEHOLDER: &'static str = "ZONE";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse::<Self>().map_err(|_| format!("expected a time zone such as UTC or Europe/Berlin, not {text:?}"))
+    }
+}
+
 impl<T: SettingValue> SettingValue for Option<T> {
     const PLACEHOLDER: &'static str = T::PLACEHOLDER;
 
@@ -162,6 +181,21 @@ mod tests {
         assert_eq!(parse_duration("24h"), Ok(Duration::from_hours(24)));
         for wrong in ["", "60", "s", "-1s", "1.5s", "1 s", "1w", "99999999999999999999s", "٣s"] {
             assert!(parse_duration(wrong).is_err(), "{wrong:?} was taken");
+        }
+    }
+
+    #[test]
+    fn times_of_day_and_places() {
+        for good in ["0 3 * * *", "*/15 1-5 * * MON-FRI", "30 4 1 * *"] {
+            assert!(Cron::parse(good).is_ok(), "{good:?}");
+        }
+        for wrong in ["3", "0 25 * * *", "at night", "* * * *"] {
+            assert!(Cron::parse(wrong).unwrap_err().contains("0 3 * * *"), "{wrong:?}");
+        }
+        assert!(Option::<Cron>::parse("").is_ok_and(|it| it.is_none()));
+        assert_eq!(Tz::parse("Europe/Berlin"), Ok(Tz::Europe__Berlin));
+        for wrong in ["", "Berlin", "europe/berlin", "+01:00"] {
+            assert!(Tz::parse(wrong).is_err(), "{wrong:?}");
         }
     }
 

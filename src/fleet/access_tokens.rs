@@ -9,8 +9,8 @@ use crate::events::AccessChange;
 use crate::model::AccessTokenScope;
 use crate::store::models::AccessTokenRow;
 
-/// Tokens of one user that a list shows.
-const LISTED: i64 = 1_000;
+/// Most tokens of one user that a list shows.
+pub const MOST_ACCESS_TOKENS: i64 = 1_000;
 
 /// An access token to be made.
 #[derive(Clone, Debug)]
@@ -84,38 +84,43 @@ impl Fleet {
     pub async fn revoke_access_token(&self, actor: &Actor, id: i64) -> Result<AccessTokenRow> {
         actor.user(AccessTokenScope::Admin)?;
         let not_found = || AppError::not_found("The access token");
-        let row = self.seen_access_token(actor, id).await?.ok_or_else(not_found)?;
+        let found = read!(self.store, |db, queries| queries::access_tokens::by_ids(db, vec![id]).await)?.pop();
+        let row = found.filter(|row| self.sees_access_token(actor, row)).ok_or_else(not_found)?;
         let now = self.now().as_micros();
         let revoked = transact!(self.store, |db, queries| {
             queries::access_tokens::revoke(db, id, now).await?;
-            queries::access_tokens::by_id(db, id).await
+            Ok(queries::access_tokens::by_ids(db, vec![id]).await?.pop())
         })?;
         self.tell_access(AccessChange::User(row.user_id));
         revoked.ok_or_else(not_found)
     }
 
-    /// An access token, for its user and for administrators; to everyone else there is none.
+    /// Checks that an actor may look for an access token by its identifier; which of them exist for the actor is what
+    /// [`Fleet::sees_access_token`] says. A runner may look and finds none.
     ///
     /// # Errors
     /// `UNAUTHENTICATED` for nobody, `FORBIDDEN` for a token without the scope.
-    pub async fn seen_access_token(&self, actor: &Actor, id: i64) -> Result<Option<AccessTokenRow>> {
-        if matches!(actor, Actor::Runner(_)) {
-            return Ok(None);
+    pub fn may_look_for_access_tokens(&self, actor: &Actor) -> Result<()> {
+        match actor {
+            Actor::Runner(_) => Ok(()),
+            _ => actor.user(AccessTokenScope::Admin).map(|_| ()),
         }
-        let caller = actor.user(AccessTokenScope::Admin)?;
-        let found = read!(self.store, |db, queries| queries::access_tokens::by_id(db, id).await)?;
-        Ok(found.filter(|row| row.user_id == caller.id || caller.is_admin))
     }
 
-    /// The access tokens of a user, for itself and for administrators; oldest first, a thousand at most.
+    /// Whether an access token exists for an actor: for its user, and for administrators.
+    pub fn sees_access_token(&self, actor: &Actor, token: &AccessTokenRow) -> bool {
+        actor.user(AccessTokenScope::Admin).is_ok_and(|caller| caller.id == token.user_id || caller.is_admin)
+    }
+
+    /// Checks that an actor may see the access tokens of a user: its own, and an administrator everybody's.
     ///
     /// # Errors
-    /// `FORBIDDEN` for others.
-    pub async fn access_tokens(&self, actor: &Actor, user_id: i64) -> Result<Vec<AccessTokenRow>> {
+    /// `UNAUTHENTICATED` for nobody, `FORBIDDEN` for others and for a token without the scope.
+    pub fn may_list_access_tokens(&self, actor: &Actor, user_id: i64) -> Result<()> {
         let caller = actor.user(AccessTokenScope::Admin)?;
-        if caller.id != user_id && !caller.is_admin {
-            return Err(AppError::forbidden("Only the user itself and administrators see its access tokens."));
+        if caller.id == user_id || caller.is_admin {
+            return Ok(());
         }
-        read!(self.store, |db, queries| queries::access_tokens::of_user(db, user_id, LISTED).await)
+        Err(AppError::forbidden("Only the user itself and administrators see its access tokens."))
     }
 }

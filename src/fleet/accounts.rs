@@ -160,7 +160,7 @@ impl Fleet {
         let account = self.seen_account(actor, login, kind).await?;
         actor.require_manager(&account, AccessTokenScope::Admin)?;
         let (id, now) = (account.id, self.now().as_micros());
-        let (gone, below) = transact!(self.store, |db, queries| {
+        let (gone, below, tasks) = transact!(self.store, |db, queries| {
             if kind == ScopeKind::User {
                 queries::scopes::lock(db, INSTANCE, now).await?;
                 let is_admin = queries::users::by_ids(db, vec![id]).await?.first().is_some_and(|user| user.is_admin);
@@ -183,13 +183,15 @@ impl Fleet {
             }
             queries::registration_tokens::lock_within(db, id).await?;
             let gone: Vec<RunnerName> = queries::scopes::runners_within(db, id).await?;
+            let tasks = queries::tasks::live_within(db, id).await?;
             let below = queries::scopes::below(db, id).await?;
             if !queries::scopes::delete(db, id).await? {
                 return Err(AppError::not_found("The account"));
             }
-            Ok((gone, below))
+            Ok((gone, below, tasks))
         })?;
         self.forget_runners(&gone);
+        self.tasks_gone(&tasks);
         for scope in below.into_iter().chain([id]) {
             self.tell_access(AccessChange::Scope(scope));
         }

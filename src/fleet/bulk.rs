@@ -4,7 +4,6 @@ use super::{Fleet, RunnerQuery};
 use crate::auth::Actor;
 use crate::error::{AppError, Result};
 use crate::events::Event;
-use crate::model::AccessTokenScope;
 use crate::page::PageRequest;
 use crate::store::lists::{RunnerFilter, RunnerList, RunnerOrder, RunnerParent, Visible};
 use crate::store::models::{RunnerRow, ScopeRow};
@@ -73,7 +72,7 @@ impl Fleet {
             let now = self.now().as_micros();
             let changed =
                 transact!(self.store, |db, queries| queries::runners::set_disabled(db, ids, disabled, now).await)?;
-            self.presence.set_disabled(&changed, disabled);
+            self.now_disabled(&changed, disabled);
             for row in &mut rows {
                 if changed.contains(&row.id) {
                     self.tell(Event::RunnerUpdated, row.id, row.scope_id, row.owner_id);
@@ -85,7 +84,7 @@ impl Fleet {
     }
 
     async fn matching(&self, actor: &Actor, target: BulkTarget) -> Result<(Vec<RunnerRow>, Vec<BulkRefusal>)> {
-        actor.user(AccessTokenScope::WriteRunner)?;
+        self.may_change_runners(actor)?;
         let silent_since = match &target {
             BulkTarget::Filter(_, query) => query.offline_for_seconds.map(|seconds| self.seconds_ago(seconds)),
             BulkTarget::Ids(_) => None,

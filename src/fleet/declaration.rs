@@ -31,16 +31,21 @@ impl Fleet {
         let os = names::machine_word("os", declaration.os.as_deref())?;
         let arch = names::machine_word("arch", declaration.arch.as_deref())?;
         let now = self.now().as_micros();
-        let row = transact!(self.store, |db, queries| {
+        let (row, labels) = transact!(self.store, |db, queries| {
             let changes =
                 queries::runners::RunnerChanges { version, os, arch, updated_at: Some(now), ..Default::default() };
             let row = queries::runners::update(db, id, changes).await?;
             let row = row.ok_or_else(|| AppError::not_found("The runner"))?;
-            if let Some(labels) = labels {
-                queries::runners::replace_labels(db, id, &labels).await?;
-            }
-            Ok(row)
+            let labels = match labels {
+                Some(labels) => {
+                    queries::runners::replace_labels(db, id, &labels).await?;
+                    Some(queries::runners::labels(db, vec![id]).await?)
+                }
+                None => None,
+            };
+            Ok((row, labels))
         })?;
+        self.carries(id, labels);
         self.tell(Event::RunnerUpdated, row.id, row.scope_id, row.owner_id);
         Ok(row)
     }

@@ -7,7 +7,9 @@
 mod access_tokens;
 mod accounts;
 mod bulk;
+mod cleanup;
 mod declaration;
+mod ephemeral;
 mod first_start;
 mod heartbeat;
 mod management;
@@ -18,32 +20,46 @@ mod registration;
 mod registration_tokens;
 mod repositories;
 mod rotation;
+pub mod tasks;
 mod watching;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use access_tokens::NewAccessToken;
+use tokio_util::sync::CancellationToken;
+
+pub use access_tokens::{MOST_ACCESS_TOKENS, NewAccessToken};
 pub use accounts::NewUser;
 pub use bulk::{BulkRefusal, BulkResult, BulkTarget};
+pub use cleanup::{
+    CleanupQueue, CleanupRequest, CleanupResult, CleanupStart, CleanupStep, CleanupWatcher, CleanupWork, NextCleanup,
+    Retention, results_of, scope_needed,
+};
 pub use declaration::Declaration;
+pub use ephemeral::EphemeralTimes;
 pub use first_start::{ADMIN_LOGIN, FirstStart};
-pub use heartbeat::{Directive, HeartbeatAnswer};
+pub use heartbeat::{HeartbeatAnswer, HeartbeatReport};
 pub use management::RunnerUpdate;
 pub use reading::{RunnerQuery, ScopeRef};
 pub use registration::{Registered, Registration};
 pub use registration_tokens::NewRegistrationToken;
 pub use rotation::Rotated;
+pub use tasks::{
+    DirectiveStream, Fetched, LogFollower, LogLine, LogPart, NewTask, Placed, TaskQuery, TaskReport, Waiting,
+};
 pub use watching::{Watch, Watched, Watcher};
 
-use crate::auth::{Authenticator, Hasher};
+pub use crate::auth::JobClaims;
+use crate::auth::{Authenticator, Hasher, JobTokens};
 use crate::clock::{Clock, Timestamp};
+pub use crate::events::Directive;
 use crate::events::{AccessChange, Bus, Event, Occurrence};
 use crate::model::INSTANCE;
 use crate::rng::{Ids, Rng};
 use crate::store::Store;
 use crate::store::models::RunnerName;
 use presence::Presence;
+use tasks::{Board, Dispatch, TaskSettings};
 
 /// What the fleet needs of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +70,16 @@ pub struct FleetSettings {
     pub max_heartbeats_per_second: u32,
     /// How long an old runner token works beside its successor.
     pub rotation_overlap: Duration,
+    /// The age at which a runner is to have another token; zero: any.
+    pub token_max_age: Duration,
+    /// What tasks are about.
+    pub tasks: TaskSettings,
+    /// The life of an ephemeral runner.
+    pub ephemeral: EphemeralTimes,
+    /// What is removed at which age.
+    pub retention: Retention,
+    /// How long a cleanup job waits for a worker that gives no sign of life.
+    pub cleanup_lease: Duration,
 }
 
 /// The fleet. Clones share everything.
@@ -72,6 +98,18 @@ pub struct Parts {
     pub authenticator: Authenticator,
     /// Argon2id.
     pub hasher: Hasher,
+    /// What tasks prove themselves with.
+    pub job_tokens: JobTokens,
+    /// Tasks that wait and run.
+    pub board: Board,
+    /// Runners that wait for tasks.
+    pub dispatch: Dispatch,
+    /// Sets of labels that tasks have asked for, with their place in the database.
+    pub label_nodes: moka::sync::Cache<String, i64>,
+    /// Wakes the worker of cleanup jobs.
+    pub cleanup: CleanupQueue,
+    /// Cancelled when the server begins to end: calls that wait come back then.
+    pub closing: CancellationToken,
     /// The time.
     pub clock: Clock,
     /// Randomness.

@@ -4,12 +4,13 @@ use uuid::Uuid;
 
 use super::Fleet;
 use super::presence::Counts;
+use super::tasks::Live;
 use crate::auth::{Actor, describe};
 use crate::clock::Timestamp;
 use crate::error::{AppError, Result};
 use crate::model::{AccessTokenScope, INSTANCE, RunnerStatus, ScopeKind};
 use crate::store::lists::{RunnerFilter, RunnerList, RunnerOrder, RunnerParent, Visible};
-use crate::store::models::{HISTORY_LENGTH, RegistrationTokenRow, RunnerRow, ScopeRow, TransitionRow};
+use crate::store::models::{HISTORY_LENGTH, MemberRow, RunnerRow, ScopeRow, TransitionRow};
 
 /// Longest text to search for, in characters.
 const LONGEST_SEARCH: usize = 100;
@@ -73,22 +74,20 @@ impl Fleet {
         Ok(self.any_scope_at(path).await?.filter(|scope| actor.sees(scope)))
     }
 
-    /// A user by login or identifier, if it exists for the actor: itself, for administrators, and for those who share an
-    /// organization with it. What belongs to the user is another question.
-    ///
-    /// # Errors
-    /// `UNAUTHENTICATED` for nobody.
-    pub async fn known_user(&self, actor: &Actor, found: Option<ScopeRow>) -> Result<Option<ScopeRow>> {
-        self.may_look(actor)?;
-        let Some(user) = found.filter(|scope| scope.kind == ScopeKind::User) else { return Ok(None) };
-        if actor.sees(&user) {
-            return Ok(Some(user));
-        }
-        let Actor::User(caller) = actor else { return Ok(None) };
-        let id = user.id;
-        let memberships = read!(self.store, |db, queries| queries::members::of_user(db, id).await)?;
-        let shares = |organization: i64| caller.memberships.iter().any(|(mine, _)| *mine == organization);
-        Ok(Some(user).filter(|_| memberships.iter().any(|it| shares(it.organization_id))))
+    /// Whether a scope is a user that exists for an actor: for itself, for administrators, and for those who share an
+    /// organization with it. `memberships` are the user's; they matter when [`Fleet::needs_memberships`] says so. What
+    /// belongs to the user is another question.
+    pub fn knows_user(&self, actor: &Actor, user: &ScopeRow, memberships: &[MemberRow]) -> bool {
+        let shares = |organization: i64| match actor {
+            Actor::User(caller) => caller.memberships.iter().any(|(mine, _)| *mine == organization),
+            _ => false,
+        };
+        user.kind == ScopeKind::User && (actor.sees(user) || memberships.iter().any(|it| shares(it.organization_id)))
+    }
+
+    /// Whether it takes a user's memberships to say if it exists for an actor.
+    pub fn needs_memberships(&self, actor: &Actor, user: &ScopeRow) -> bool {
+        user.kind == ScopeKind::User && matches!(actor, Actor::User(_)) && !actor.sees(user)
     }
 
     /// The scope of a path, whoever asks; what it is shown for has to be checked.
@@ -106,8 +105,14 @@ impl Fleet {
     /// `UNAUTHENTICATED` for nobody.
     pub async fn user_at(&self, actor: &Actor, login: &str) -> Result<Option<ScopeRow>> {
         self.may_look(actor)?;
-        let found = self.any_scope_at(login).await?;
-        self.known_user(actor, found).await
+        let Some(user) = self.any_scope_at(login).await? else { return Ok(None) };
+        let memberships = if self.needs_memberships(actor, &user) {
+            let id = user.id;
+            read!(self.store, |db, queries| queries::members::of_user(db, id).await)?
+        } else {
+            Vec::new()
+        };
+        Ok(self.knows_user(actor, &user, &memberships).then_some(user))
     }
 
     /// The scope that a caller names.
@@ -138,6 +143,23 @@ impl Fleet {
         })
     }
 
+    /// The scope that a caller names in order to change something there, which takes a token that covers `needed`. Whether
+    /// the caller manages the scope is asked by what changes it.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` for nobody, `FORBIDDEN` for a runner or a token without the scope, before anything is looked up;
+    /// then as [`Fleet::scope`].
+    pub async fn scope_to_manage(&self, actor: &Actor, scope: &ScopeRef, needed: AccessTokenScope) -> Result<ScopeRow> {
+        actor.user(needed)?;
+        self.scope(actor, scope).await
+    }
+
+    /// The repository that a caller names in the field `repository`.
+    pub(super) async fn repository(&self, actor: &Actor, path: &str) -> Result<ScopeRow> {
+        let found = self.scope(actor, &ScopeRef::Repository(path.to_owned())).await;
+        found.map_err(|error| AppError { field: error.field.as_ref().map(|_| "repository".into()), ..error })
+    }
+
     /// An account of a kind, if it exists for the actor.
     pub(super) async fn seen_account(&self, actor: &Actor, login: &str, kind: ScopeKind) -> Result<ScopeRow> {
         let found = self.scope_at(actor, login).await?.filter(|scope| scope.kind == kind);
@@ -159,6 +181,14 @@ impl Fleet {
         actor.require_reader(AccessTokenScope::ReadRunner)
     }
 
+    /// Checks that an actor may change runners at all.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` for nobody, `FORBIDDEN` for a runner or a token that may not.
+    pub fn may_change_runners(&self, actor: &Actor) -> Result<()> {
+        actor.user(AccessTokenScope::WriteRunner).map(|_| ())
+    }
+
     /// A runner, if it exists for the actor.
     ///
     /// # Errors
@@ -178,23 +208,6 @@ impl Fleet {
         let uuid = uuid.hyphenated().to_string();
         let found = read!(self.store, |db, queries| queries::runners::by_uuid(db, &uuid).await)?;
         Ok(found.filter(|row| actor.sees_runner(row.id, row.owner_id)))
-    }
-
-    /// A registration token, for those who manage its scope; to everyone else there is none.
-    ///
-    /// # Errors
-    /// `UNAUTHENTICATED` for nobody, `FORBIDDEN` for an access token that may not read runners.
-    pub async fn seen_registration_token(&self, actor: &Actor, id: i64) -> Result<Option<RegistrationTokenRow>> {
-        actor.require_reader(AccessTokenScope::ReadRunner)?;
-        let found = read!(self.store, |db, queries| {
-            let token = queries::registration_tokens::by_ids(db, vec![id]).await?.pop();
-            let scope = match &token {
-                Some(token) => queries::scopes::by_ids(db, vec![token.scope_id]).await?.pop(),
-                None => None,
-            };
-            Ok(token.zip(scope))
-        })?;
-        Ok(found.filter(|(_, scope)| actor.manages(scope.owner_id())).map(|(token, _)| token))
     }
 
     /// The runners of a scope, or without one all that exist for the actor.
@@ -332,13 +345,28 @@ impl Fleet {
         }
         if let Some(scope) = scope {
             self.may_look_into(actor, scope)?;
-            return Ok(self.presence.in_scope(scope.id));
+            let live = match scope.kind {
+                ScopeKind::Repository => self.board.of_repository(scope.id),
+                ScopeKind::Organization | ScopeKind::User => self.board.of_owners(&[scope.id]),
+                ScopeKind::Global => self.live_tasks(actor),
+            };
+            return Ok(with_tasks(self.presence.in_scope(scope.id), live));
         }
-        Ok(match actor.visible() {
+        let counts = match actor.visible() {
             Visible::Everything => self.presence.everything(),
             Visible::Owners(owners) => self.presence.of_owners(&owners),
             Visible::Runner(_) => Counts::default(),
-        })
+        };
+        Ok(with_tasks(counts, self.live_tasks(actor)))
+    }
+
+    /// The tasks that wait and run among all that exist for an actor.
+    fn live_tasks(&self, actor: &Actor) -> Live {
+        match actor.visible() {
+            Visible::Everything => self.board.everything(),
+            Visible::Owners(owners) => self.board.of_owners(&owners),
+            Visible::Runner(_) => Live::default(),
+        }
     }
 
     /// The last changes of runners, newest first, those that are not written yet included.
@@ -360,4 +388,9 @@ impl Fleet {
         });
         Ok(rows)
     }
+}
+
+fn with_tasks(counts: Counts, live: Live) -> Counts {
+    let count = |tasks: i64| u32::try_from(tasks.max(0)).unwrap_or(u32::MAX);
+    Counts { queued_tasks: count(live.queued), running_tasks: count(live.running), ..counts }
 }

@@ -84,6 +84,7 @@ impl Fleet {
             owner_id,
             name_key: name.to_lowercase(),
             name,
+            description_key: description.to_lowercase(),
             description,
             note: String::new(),
             version,
@@ -106,9 +107,14 @@ impl Fleet {
             transition_count: 0,
             created_at: now,
             updated_at: now,
+            used_at: None,
         };
+        let mut all: Vec<String> = forced.iter().chain(&labels).cloned().collect();
+        all.sort_unstable();
+        all.dedup();
         let (runner, is_new) = self.store_registration(row, labels, forced, address).await?;
-        self.presence.register(&PresenceRow::from(&runner));
+        self.presence.register(&PresenceRow::from(&runner), &all);
+        self.dispatch.look_again(runner.id);
         if !is_new {
             // The secret it had is over, and with it whatever was opened with that.
             self.tell_access(AccessChange::Runner(runner.id));
@@ -154,6 +160,7 @@ impl Fleet {
                     name: Some(row.name),
                     name_key: Some(row.name_key),
                     description: Some(row.description),
+                    description_key: Some(row.description_key),
                     version: row.version,
                     os: row.os,
                     arch: row.arch,
@@ -165,6 +172,8 @@ impl Fleet {
                     previous_valid_until: Some(None),
                     registered_with: Some(row.registered_with),
                     registered_from: Some(row.registered_from),
+                    // The machine begins anew, and with it the one task of an ephemeral runner.
+                    used_at: Some(None),
                     updated_at: Some(now),
                     ..Default::default()
                 };

@@ -101,8 +101,7 @@ impl Fleet {
             };
             Ok(scope)
         })?;
-        // Who may see a scope may not see its tokens: to those who do not manage it there is none.
-        let scope = found.filter(|scope| actor.manages(scope.owner_id())).ok_or_else(not_found)?;
+        let scope = found.filter(|scope| self.sees_registration_tokens(actor, scope)).ok_or_else(not_found)?;
         actor.require_manager(&scope, AccessTokenScope::WriteRunner)?;
         let now = self.now().as_micros();
         let revoked = transact!(self.store, |db, queries| {
@@ -110,6 +109,12 @@ impl Fleet {
             Ok(queries::registration_tokens::by_ids(db, vec![id]).await?.pop())
         })?;
         revoked.ok_or_else(not_found)
+    }
+
+    /// Whether the registration tokens of a scope exist for an actor. Who may see a scope may not see its tokens: for those
+    /// who do not manage it there are none. What the actor's own token may do is asked before.
+    pub fn sees_registration_tokens(&self, actor: &Actor, scope: &ScopeRow) -> bool {
+        actor.manages(scope.owner_id())
     }
 
     /// Revokes every registration token of a scope and makes a new one.

@@ -51,12 +51,18 @@ impl Fleet {
             .ok_or_else(|| AppError::not_found("The repository"))?;
         actor.require_manager(&repository, AccessTokenScope::Admin)?;
         let id = repository.id;
-        let gone = transact!(self.store, |db, queries| {
+        let (gone, tasks) = transact!(self.store, |db, queries| {
             queries::registration_tokens::lock_within(db, id).await?;
             let gone = queries::scopes::runners_within(db, id).await?;
-            if queries::scopes::delete(db, id).await? { Ok(gone) } else { Err(AppError::not_found("The repository")) }
+            let tasks = queries::tasks::live_within(db, id).await?;
+            if queries::scopes::delete(db, id).await? {
+                Ok((gone, tasks))
+            } else {
+                Err(AppError::not_found("The repository"))
+            }
         })?;
         self.forget_runners(&gone);
+        self.tasks_gone(&tasks);
         self.tell_access(AccessChange::Scope(id));
         Ok(id)
     }

@@ -64,7 +64,8 @@ impl Fleet {
             };
             queries::runners::update(db, id, changes).await?.ok_or_else(|| AppError::not_found("The runner"))
         })?;
-        self.presence.set_token(id, runner.token_generation, runner.previous_valid_until);
+        let issued_at = runner.token_issued_at;
+        self.presence.set_token(id, runner.token_generation, issued_at, runner.previous_valid_until);
         self.tell_access(AccessChange::Runner(id));
         self.tell(Event::RunnerUpdated, runner.id, runner.scope_id, runner.owner_id);
         Ok(Rotated { runner, secret, previous_valid_until })

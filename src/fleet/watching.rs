@@ -11,9 +11,9 @@ use crate::auth::Actor;
 use crate::clock::Timestamp;
 use crate::error::{AppError, Result};
 use crate::events::{AccessChange, Event, EventKind, Missed, Occurrence, Subscription, Topic};
-use crate::model::AccessTokenScope;
+use crate::model::{AccessTokenScope, ScopeKind};
 use crate::store::lists::Visible;
-use crate::store::models::ScopeRow;
+use crate::store::models::{ScopeRow, TaskRow};
 
 /// Most runners of one subscription.
 const MOST_RUNNERS: usize = 100;
@@ -27,6 +27,16 @@ pub struct Watch {
     pub scope: Option<ScopeRow>,
     /// Of these runners only.
     pub runner_ids: Option<Vec<i64>>,
+    /// Of this task only.
+    pub task_id: Option<i64>,
+}
+
+impl Watch {
+    /// What an access token must cover for this.
+    fn needed(&self) -> AccessTokenScope {
+        let is_of_tasks = self.kinds.iter().all(|kind| matches!(kind, EventKind::Task | EventKind::Log));
+        if is_of_tasks { AccessTokenScope::ReadTask } else { AccessTokenScope::ReadRunner }
+    }
 }
 
 /// What a watcher gets.
@@ -45,6 +55,8 @@ pub struct Watcher {
     watch: Watch,
     /// The runners of `watch.runner_ids` with the account above each.
     runners: Vec<(i64, i64)>,
+    /// The task of `watch.task_id`, as it was.
+    task: Option<TaskRow>,
     events: Subscription,
     access: Subscription,
     ready: VecDeque<Watched>,
@@ -65,7 +77,12 @@ impl Fleet {
     /// `NOT_FOUND` for a scope or a runner that does not exist for the actor, `BAD_USER_INPUT`, `UNAUTHENTICATED`,
     /// `FORBIDDEN`.
     pub async fn watch(&self, actor: &Actor, watch: Watch) -> Result<Watcher> {
-        actor.require_reader(AccessTokenScope::ReadRunner)?;
+        actor.require_reader(watch.needed())?;
+        if matches!(actor, Actor::Runner(_)) && watch.needed() == AccessTokenScope::ReadTask {
+            return Err(AppError::forbidden(
+                "A runner is told of its tasks by fetchTask, heartbeat and runnerDirectives. Use a user's access token.",
+            ));
+        }
         if let Some(scope) = &watch.scope {
             self.may_look_into(actor, scope)?;
         }
@@ -73,14 +90,27 @@ impl Fleet {
             Some(ids) => self.watched_runners(actor, ids, watch.scope.as_ref()).await?,
             None => Vec::new(),
         };
+        let task = match watch.task_id {
+            Some(id) => Some(self.seen_task(actor, id).await?),
+            None => None,
+        };
+        let is_elsewhere = |task: &TaskRow, scope: &ScopeRow| {
+            scope.kind != ScopeKind::Global && ![task.repository_id, task.owner_id].contains(&scope.id)
+        };
+        if let (Some(task), Some(scope)) = (&task, &watch.scope)
+            && is_elsewhere(task, scope)
+        {
+            return Err(AppError::not_found("The task"));
+        }
         // Rights first: a change of them between the check and the first event must not be missed.
         let access = self.bus.subscribe(&[EventKind::Access], [Topic::Everything]);
-        let events = self.bus.subscribe(&watch.kinds, topics(actor, &watch, &runners));
+        let events = self.bus.subscribe_each(topics(actor, &watch, &runners));
         let mut watcher = Watcher {
             fleet: self.clone(),
             actor: actor.clone(),
             watch,
             runners,
+            task,
             events,
             access,
             ready: VecDeque::new(),
@@ -116,8 +146,40 @@ impl Fleet {
     }
 }
 
-/// The topics of a watch. They do not overlap.
-fn topics(actor: &Actor, watch: &Watch, runners: &[(i64, i64)]) -> Vec<Topic> {
+/// The topics of a watch, for each kind of event. They do not overlap.
+fn topics(actor: &Actor, watch: &Watch, runners: &[(i64, i64)]) -> Vec<(EventKind, Topic)> {
+    let of_kind = |kind: EventKind| {
+        let topics = match kind {
+            EventKind::Task | EventKind::Log => task_topics(actor, watch),
+            _ => runner_topics(actor, watch, runners),
+        };
+        topics.into_iter().map(move |topic| (kind, topic))
+    };
+    watch.kinds.iter().copied().flat_map(of_kind).collect()
+}
+
+/// Tasks belong to repositories: those of an account are told to whoever watches it, and those of the instance are all.
+fn task_topics(actor: &Actor, watch: &Watch) -> Vec<Topic> {
+    if let Some(id) = watch.task_id {
+        return vec![Topic::Task(id)];
+    }
+    match watch.scope.as_ref().map(|scope| (scope.kind, scope.id)) {
+        Some((ScopeKind::Repository, id)) => vec![Topic::Scope(id)],
+        Some((ScopeKind::Organization | ScopeKind::User, id)) => vec![Topic::Owner(id)],
+        Some((ScopeKind::Global, _)) | None => wide_topics(actor),
+    }
+}
+
+/// All that exist for an actor.
+fn wide_topics(actor: &Actor) -> Vec<Topic> {
+    match actor.visible() {
+        Visible::Everything => vec![Topic::Everything],
+        Visible::Owners(owners) => owners.into_iter().map(Topic::Owner).collect(),
+        Visible::Runner(id) => vec![Topic::Runner(id)],
+    }
+}
+
+fn runner_topics(actor: &Actor, watch: &Watch, runners: &[(i64, i64)]) -> Vec<Topic> {
     if watch.runner_ids.is_some() {
         let mut ids: Vec<i64> = runners.iter().map(|(id, _)| *id).collect();
         ids.sort_unstable();
@@ -127,8 +189,7 @@ fn topics(actor: &Actor, watch: &Watch, runners: &[(i64, i64)]) -> Vec<Topic> {
     match (&watch.scope, actor.visible()) {
         (_, Visible::Runner(id)) => vec![Topic::Runner(id)],
         (Some(scope), _) => vec![Topic::Scope(scope.id)],
-        (None, Visible::Everything) => vec![Topic::Everything],
-        (None, Visible::Owners(owners)) => owners.into_iter().map(Topic::Owner).collect(),
+        (None, _) => wide_topics(actor),
     }
 }
 
@@ -197,7 +258,10 @@ impl Watcher {
     async fn check_again(&mut self) -> Result<()> {
         let actor = self.fleet.authenticator.again(&self.actor).await?;
         let lost = |what: &str| AppError::forbidden(format!("You may no longer see {what}; the stream ends."));
-        actor.require_reader(AccessTokenScope::ReadRunner)?;
+        actor.require_reader(self.watch.needed())?;
+        if self.task.as_ref().is_some_and(|task| !self.fleet.sees_task(&actor, task)) {
+            return Err(lost("the task"));
+        }
         if let Some(scope) = &self.watch.scope {
             let id = scope.id;
             let found = read!(self.fleet.store, |db, queries| queries::scopes::by_ids(db, vec![id]).await)?;
@@ -229,7 +293,7 @@ impl Watcher {
     /// After a gap: watches afresh, and tells the current status of every runner whose status changed meanwhile. First the
     /// watching, then the look, so that nothing falls between.
     fn start_over(&mut self, missed: u64) {
-        self.events = self.fleet.bus.subscribe(&self.watch.kinds, topics(&self.actor, &self.watch, &self.runners));
+        self.events = self.fleet.bus.subscribe_each(topics(&self.actor, &self.watch, &self.runners));
         self.told.clear();
         if missed > 0 {
             self.ready.push_back(Watched::Missed(missed));

@@ -7,15 +7,18 @@ use async_graphql::{Context, Object, SimpleObject};
 
 use super::context::{ContextExt as _, RequestContext};
 use super::loaders::{
-    MemberCountKey, MemberPageKey, RunnerCountKey, RunnerPageKey, ScopeCountKey, ScopePageKey, TokenCountKey,
-    TokenPageKey,
+    CleanupCountKey, CleanupPageKey, LogKey, MemberCountKey, MemberPageKey, RunnerCountKey, RunnerPageKey,
+    ScopeCountKey, ScopePageKey, TaskCountKey, TaskPageKey, TokenCountKey, TokenPageKey,
 };
 use super::pagination::{KeyKind, PageArgs, encode};
-use super::types::{Organization, OrganizationMember, RegistrationToken, Repository, Runner};
+use super::types::{
+    CleanupJob, Organization, OrganizationMember, PlacementCandidate, PlacementVerdict, RegistrationToken, Repository,
+    Runner, Task, TaskLogLine,
+};
 use crate::error::Result;
 use crate::page::{Page, Position, SortKey};
-use crate::store::lists::{RunnerList, RunnerOrderField, ScopeParent};
-use crate::store::models::ScopeRow;
+use crate::store::lists::{RunnerList, RunnerOrderField, ScopeParent, TaskList, Visible};
+use crate::store::models::{RunnerRow, ScopeRow};
 
 /// What to count for `totalCount`.
 enum Total {
@@ -23,6 +26,10 @@ enum Total {
     Tokens(i64),
     Scopes(ScopeParent),
     Members(i64),
+    Tasks(Arc<TaskList>),
+    Cleanups(Visible),
+    /// It is known already.
+    Known(i64),
 }
 
 impl Total {
@@ -33,6 +40,9 @@ impl Total {
             Self::Tokens(scope) => loader.load_one(TokenCountKey(*scope)).await?,
             Self::Scopes(parent) => loader.load_one(ScopeCountKey(*parent)).await?,
             Self::Members(organization) => loader.load_one(MemberCountKey(*organization)).await?,
+            Self::Tasks(list) => loader.load_one(TaskCountKey(list.clone())).await?,
+            Self::Cleanups(visible) => loader.load_one(CleanupCountKey(visible.clone())).await?,
+            Self::Known(count) => Some(*count),
         };
         Ok(count.unwrap_or(0))
     }
@@ -122,6 +132,16 @@ connection!(
     "A page of an organization's members.",
     "A member on a page."
 );
+connection!(TaskConnection, TaskEdge, Task, "A page of tasks.", "A task on a page.");
+connection!(CleanupJobConnection, CleanupJobEdge, CleanupJob, "A page of cleanup jobs.", "A cleanup job on a page.");
+connection!(TaskLogConnection, TaskLogEdge, TaskLogLine, "A page of a task's log.", "A line on a page.");
+connection!(
+    PlacementCandidateConnection,
+    PlacementCandidateEdge,
+    PlacementCandidate,
+    "A page of runners that a repository may use.",
+    "A runner on a page, and whether it could take the task."
+);
 
 fn list_name(list: &RunnerList) -> &'static str {
     match (list.order.field, list.order.descending) {
@@ -138,19 +158,80 @@ fn by_id(id: i64) -> Position {
     Position { key: SortKey::Id, id }
 }
 
-/// A page of runners.
-pub(super) async fn runners(request: &RequestContext, list: RunnerList, args: PageArgs) -> Result<RunnerConnection> {
-    let (name, order) = (list_name(&list), list.order);
-    let key = match order.field {
+async fn runner_page(request: &RequestContext, list: &Arc<RunnerList>, args: PageArgs) -> Result<Page<RunnerRow>> {
+    let key = match list.order.field {
         RunnerOrderField::Name => KeyKind::Text,
         RunnerOrderField::CreatedAt => KeyKind::Id,
         RunnerOrderField::LastOnlineAt => KeyKind::Number,
     };
-    let page = args.request(name, key)?;
-    let list = Arc::new(list);
+    let page = args.request(list_name(list), key)?;
     let rows = request.loader.load_one(RunnerPageKey(list.clone(), page.clone())).await?.unwrap_or_default();
-    Ok(RunnerConnection::new(page.page(rows), Total::Runners(list), |row| {
+    Ok(page.page(rows))
+}
+
+/// A page of runners.
+pub(super) async fn runners(request: &RequestContext, list: RunnerList, args: PageArgs) -> Result<RunnerConnection> {
+    let (name, order, list) = (list_name(&list), list.order, Arc::new(list));
+    let page = runner_page(request, &list, args).await?;
+    Ok(RunnerConnection::new(page, Total::Runners(list), |row| {
         (encode(name, &order.position(&row)), Runner::from(row))
+    }))
+}
+
+/// A page of runners that could take a task with certain labels, or not.
+pub(super) async fn candidates(
+    request: &RequestContext,
+    list: RunnerList,
+    labels: &[String],
+    args: PageArgs,
+) -> Result<PlacementCandidateConnection> {
+    let (name, order, list) = (list_name(&list), list.order, Arc::new(list));
+    let page = runner_page(request, &list, args).await?;
+    Ok(PlacementCandidateConnection::new(page, Total::Runners(list), |row| {
+        let cursor = encode(name, &order.position(&row));
+        // What memory does not know any more went a moment ago.
+        let (verdict, missing_labels) = request
+            .fleet
+            .verdict(row.id, labels)
+            .map_or((PlacementVerdict::Offline, Vec::new()), |(verdict, missing)| (verdict.into(), missing));
+        (cursor, PlacementCandidate { runner: row.into(), verdict, missing_labels })
+    }))
+}
+
+/// A page of tasks, newest first.
+pub(super) async fn tasks(request: &RequestContext, list: TaskList, args: PageArgs) -> Result<TaskConnection> {
+    let page = args.request("tasks", KeyKind::Id)?;
+    let list = Arc::new(list);
+    let rows = request.loader.load_one(TaskPageKey(list.clone(), page.clone())).await?.unwrap_or_default();
+    Ok(TaskConnection::new(page.page(rows), Total::Tasks(list), |row| (encode("tasks", &by_id(row.id)), row.into())))
+}
+
+/// A page of the log of a task that has had `count` lines.
+pub(super) async fn log(
+    request: &RequestContext,
+    task_id: i64,
+    count: i64,
+    args: PageArgs,
+) -> Result<TaskLogConnection> {
+    let page = args.request("log", KeyKind::Id)?;
+    let from_line = page.after.as_ref().map_or(0, |after| after.id.saturating_add(1).max(0));
+    let key = LogKey(task_id, from_line, page.limit.saturating_add(1));
+    let lines = request.loader.load_one(key).await?.unwrap_or_default();
+    Ok(TaskLogConnection::new(page.page(lines), Total::Known(count), |line| {
+        (encode("log", &by_id(line.line)), line.into())
+    }))
+}
+
+/// A page of cleanup jobs, newest first.
+pub(super) async fn cleanup_jobs(
+    request: &RequestContext,
+    visible: Visible,
+    args: PageArgs,
+) -> Result<CleanupJobConnection> {
+    let page = args.request("cleanups", KeyKind::Id)?;
+    let rows = request.loader.load_one(CleanupPageKey(visible.clone(), page.clone())).await?.unwrap_or_default();
+    Ok(CleanupJobConnection::new(page.page(rows), Total::Cleanups(visible), |row| {
+        (encode("cleanups", &by_id(row.id)), CleanupJob::from(row))
     }))
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_graphql::Context;
 use async_graphql::dataloader::DataLoader;
 use parking_lot::RwLock;
+use tokio_util::sync::CancellationToken;
 
 use super::loaders::StoreLoader;
 use super::loads::Loads;
@@ -20,13 +21,21 @@ pub(super) struct RequestContext {
     pub(super) address: Option<IpAddr>,
     pub(super) fleet: Fleet,
     pub(super) loader: DataLoader<StoreLoader>,
+    /// Cancelled when nobody waits for the answer any more: a mutation runs on then, and need not wait for anything.
+    pub(super) caller_gone: CancellationToken,
 }
 
 /// Keys of one batch: a page of a hundred things with a few edges each fits.
 const BATCH: usize = 1_000;
 
 impl RequestContext {
-    pub(super) fn new(fleet: &Fleet, actor: Actor, address: Option<IpAddr>, loads: Loads) -> Self {
+    pub(super) fn new(
+        fleet: &Fleet,
+        actor: Actor,
+        address: Option<IpAddr>,
+        loads: Loads,
+        caller_gone: CancellationToken,
+    ) -> Self {
         Self {
             actor: RwLock::new(Arc::new(actor)),
             address,
@@ -34,6 +43,7 @@ impl RequestContext {
             loader: DataLoader::new(StoreLoader::new(fleet.clone()), move |load| loads.add(load))
                 .delay(Duration::ZERO)
                 .max_batch_size(BATCH),
+            caller_gone,
         }
     }
 

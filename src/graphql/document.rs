@@ -4,18 +4,19 @@
 //! of stack; selections and depth of each fragment are computed once and added up saturating, so that fragments that spread
 //! each other twice, twenty deep, cost what twenty fragments cost.
 
+mod cost;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_graphql::parser::types::{
-    DocumentOperations, ExecutableDocument, Field, FragmentDefinition, OperationDefinition, OperationType, Selection,
+    DocumentOperations, ExecutableDocument, FragmentDefinition, OperationDefinition, OperationType, Selection,
     SelectionSet,
 };
 use async_graphql::parser::{self, Positioned};
-use async_graphql::{Name, Pos, ServerError, Value, Variables};
+use async_graphql::{Name, Pos, ServerError, Variables};
 use moka::sync::Cache;
 
-use super::pagination::{DEFAULT_PAGE, LARGEST_PAGE};
 use crate::error::{AppError, ErrorCode, Result};
 
 /// What a document may be.
@@ -93,8 +94,7 @@ impl Documents {
         operation: &OperationDefinition,
         variables: &Variables,
     ) -> Result<()> {
-        let cost = Cost { document: &document.parsed, operation, variables, fragments: HashMap::new() };
-        let cost = cost.total();
+        let cost = cost::of(&document.parsed, operation, variables);
         if cost <= self.limits.cost {
             return Ok(());
         }
@@ -376,84 +376,6 @@ impl<'a> Measuring<'a> {
     }
 }
 
-/// What an operation could return: each field counts one, those below a list once for each row of its page.
-struct Cost<'a> {
-    document: &'a ExecutableDocument,
-    operation: &'a OperationDefinition,
-    variables: &'a Variables,
-    fragments: HashMap<&'a str, Option<u64>>,
-}
-
-impl<'a> Cost<'a> {
-    fn total(mut self) -> u64 {
-        self.of_set(&self.operation.selection_set.node)
-    }
-
-    fn of_set(&mut self, set: &'a SelectionSet) -> u64 {
-        set.items.iter().fold(0_u64, |sum, item| {
-            let cost = match &item.node {
-                Selection::Field(field) => self.of_field(field),
-                Selection::InlineFragment(fragment) => self.of_set(&fragment.node.selection_set.node),
-                Selection::FragmentSpread(spread) => self.of_fragment(&spread.node.fragment_name.node),
-            };
-            sum.saturating_add(cost)
-        })
-    }
-
-    fn of_fragment(&mut self, name: &'a str) -> u64 {
-        if let Some(known) = self.fragments.get(name) {
-            return known.unwrap_or_default();
-        }
-        self.fragments.insert(name, None);
-        let fragment = self.document.fragments.get(name);
-        let cost = fragment.map_or(0, |fragment| self.of_set(&fragment.node.selection_set.node));
-        self.fragments.insert(name, Some(cost));
-        cost
-    }
-
-    fn of_field(&mut self, field: &'a Positioned<Field>) -> u64 {
-        let below = self.of_set(&field.node.selection_set.node);
-        below.saturating_mul(self.rows(&field.node)).saturating_add(1)
-    }
-
-    /// How many rows a field may return. Lists are known by what is selected of them, and by their arguments.
-    fn rows(&self, field: &Field) -> u64 {
-        if let Some(Value::List(ids)) = self.argument(field, "ids") {
-            return u64::try_from(ids.len()).unwrap_or(u64::MAX);
-        }
-        let is_connection = field.selection_set.node.items.iter().any(|item| match &item.node {
-            Selection::Field(field) => matches!(field.node.name.node.as_str(), "nodes" | "edges"),
-            // A fragment on a connection may select them.
-            Selection::FragmentSpread(_) | Selection::InlineFragment(_) => {
-                field.get_argument("first").is_some() || field.get_argument("last").is_some()
-            }
-        });
-        if !is_connection {
-            return 1;
-        }
-        let asked = ["first", "last"].iter().find_map(|name| match self.argument(field, name)? {
-            Value::Number(number) => number.as_u64(),
-            _ => None,
-        });
-        let largest = u64::try_from(LARGEST_PAGE).unwrap_or(u64::MAX);
-        asked.unwrap_or(u64::try_from(DEFAULT_PAGE).unwrap_or(1)).min(largest)
-    }
-
-    /// An argument's value, with variables and their defaults filled in.
-    fn argument(&self, field: &Field, name: &str) -> Option<Value> {
-        let value = &field.get_argument(name)?.node;
-        value.clone().into_const_with(|name| self.variable(&name).ok_or(())).ok()
-    }
-
-    fn variable(&self, name: &Name) -> Option<Value> {
-        if let Some(given) = self.variables.get(name) {
-            return Some(given.clone());
-        }
-        let definition = self.operation.variable_definitions.iter().find(|it| it.node.name.node == *name)?;
-        definition.node.default_value().cloned()
-    }
-}
-
 /// The beginning of a message, so that an answer is not larger than what it answers.
 pub(super) fn shortened(message: &str) -> String {
     if message.chars().count() <= LONGEST_MESSAGE {
@@ -517,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn page_sizes_multiply() {
+    fn what_returns_too_much_is_refused() {
         let query =
             "query($n: Int = 100) { runners(first: $n) { nodes { scope { runners(first: $n) { nodes { id } } } } } }";
         assert!(check(query, serde_json::json!({"n": 10})).is_ok());

@@ -4,16 +4,19 @@
 //! in what belongs to things that the caller was already allowed to see.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use async_graphql::dataloader::Loader;
 
 use crate::error::{AppError, Result};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, LogLine, MOST_ACCESS_TOKENS, Waiting};
 use crate::page::PageRequest;
-use crate::store::lists::{RunnerList, ScopeParent};
-use crate::store::models::{MemberRow, RegistrationTokenRow, RunnerRow, ScopeRow, TransitionRow, UserRow};
+use crate::store::lists::{RunnerList, ScopeParent, TaskList, Visible};
+use crate::store::models::{
+    AccessTokenRow, CleanupJobRow, MemberRow, OutputRow, RegistrationTokenRow, RunnerRow, ScopeRow, TaskRow,
+    TransitionRow, UserRow,
+};
 
 /// Reads the store for one request.
 pub(super) struct StoreLoader {
@@ -39,6 +42,12 @@ keys! {
     ScopeKey(i64);
     /// What a user has beyond a scope.
     UserKey(i64);
+    /// The organizations of a user, and what it may do there.
+    MembershipsKey(i64);
+    /// An access token by its identifier.
+    AccessTokenKey(i64);
+    /// The access tokens of a user, oldest first.
+    AccessTokensKey(i64);
     /// A runner by its identifier.
     RunnerKey(i64);
     /// The labels of a runner.
@@ -63,10 +72,56 @@ keys! {
     MemberPageKey(i64, PageRequest);
     /// How many members an organization has.
     MemberCountKey(i64);
+    /// A cleanup job by its identifier.
+    CleanupKey(i64);
+    /// A page of cleanup jobs.
+    CleanupPageKey(Visible, PageRequest);
+    /// How many cleanup jobs there are.
+    CleanupCountKey(Visible);
+    /// A task by its identifier.
+    TaskKey(i64);
+    /// What a task carries.
+    PayloadKey(i64);
+    /// What a task's runner reported.
+    OutputsKey(i64);
+    /// The tasks that a runner has.
+    CurrentTasksKey(i64);
+    /// Lines of a task's log: from which, and how many.
+    LogKey(i64, i64, usize);
+    /// A page of tasks.
+    TaskPageKey(Arc<TaskList>, PageRequest);
+    /// The length of a list of tasks.
+    TaskCountKey(Arc<TaskList>);
+}
+
+/// Why a task waits. The key is the task as it was read, and stands for its identifier.
+#[derive(Clone, Debug)]
+pub(super) struct WaitingKey(pub(super) Arc<TaskRow>);
+
+impl PartialEq for WaitingKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for WaitingKey {}
+
+impl Hash for WaitingKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.id.hash(state);
+    }
 }
 
 fn by_id<K: Hash + Eq, R>(rows: Vec<R>, key: impl Fn(&R) -> K) -> HashMap<K, R> {
     rows.into_iter().map(|row| (key(&row), row)).collect()
+}
+
+fn grouped<K: Hash + Eq, R>(rows: Vec<R>, key: impl Fn(&R) -> K) -> HashMap<K, Vec<R>> {
+    let mut groups: HashMap<K, Vec<R>> = HashMap::new();
+    for row in rows {
+        groups.entry(key(&row)).or_default().push(row);
+    }
+    groups
 }
 
 impl Loader<ScopeKey> for StoreLoader {
@@ -88,6 +143,41 @@ impl Loader<UserKey> for StoreLoader {
         let ids = keys.iter().map(|key| key.0).collect::<Vec<_>>();
         let rows = read!(self.fleet.store, |db, queries| queries::users::by_ids(db, ids).await)?;
         Ok(by_id(rows, |row| UserKey(row.id)))
+    }
+}
+
+impl Loader<MembershipsKey> for StoreLoader {
+    type Value = Vec<MemberRow>;
+    type Error = AppError;
+
+    async fn load(&self, keys: &[MembershipsKey]) -> Result<HashMap<MembershipsKey, Vec<MemberRow>>> {
+        let ids = keys.iter().map(|key| key.0).collect::<Vec<_>>();
+        let rows = read!(self.fleet.store, |db, queries| queries::members::of_users(db, ids).await)?;
+        Ok(grouped(rows, |row| MembershipsKey(row.user_id)))
+    }
+}
+
+impl Loader<AccessTokenKey> for StoreLoader {
+    type Value = AccessTokenRow;
+    type Error = AppError;
+
+    async fn load(&self, keys: &[AccessTokenKey]) -> Result<HashMap<AccessTokenKey, AccessTokenRow>> {
+        let ids = keys.iter().map(|key| key.0).collect::<Vec<_>>();
+        let rows = read!(self.fleet.store, |db, queries| queries::access_tokens::by_ids(db, ids).await)?;
+        Ok(by_id(rows, |row| AccessTokenKey(row.id)))
+    }
+}
+
+impl Loader<AccessTokensKey> for StoreLoader {
+    type Value = Vec<AccessTokenRow>;
+    type Error = AppError;
+
+    async fn load(&self, keys: &[AccessTokensKey]) -> Result<HashMap<AccessTokensKey, Vec<AccessTokenRow>>> {
+        let ids = keys.iter().map(|key| key.0).collect::<Vec<_>>();
+        let rows = read!(self.fleet.store, |db, queries| {
+            queries::access_tokens::of_users(db, &ids, MOST_ACCESS_TOKENS).await
+        })?;
+        Ok(grouped(rows, |row| AccessTokensKey(row.user_id)))
     }
 }
 
@@ -123,11 +213,7 @@ impl Loader<HistoryKey> for StoreLoader {
 
     async fn load(&self, keys: &[HistoryKey]) -> Result<HashMap<HistoryKey, Vec<TransitionRow>>> {
         let ids = keys.iter().map(|key| key.0).collect::<Vec<_>>();
-        let mut histories: HashMap<HistoryKey, Vec<TransitionRow>> = HashMap::new();
-        for row in self.fleet.histories(&ids).await? {
-            histories.entry(HistoryKey(row.runner_id)).or_default().push(row);
-        }
-        Ok(histories)
+        Ok(grouped(self.fleet.histories(&ids).await?, |row| HistoryKey(row.runner_id)))
     }
 }
 
@@ -139,6 +225,92 @@ impl Loader<TokenKey> for StoreLoader {
         let ids = keys.iter().map(|key| key.0).collect::<Vec<_>>();
         let rows = read!(self.fleet.store, |db, queries| queries::registration_tokens::by_ids(db, ids).await)?;
         Ok(by_id(rows, |row| TokenKey(row.id)))
+    }
+}
+
+impl Loader<TaskKey> for StoreLoader {
+    type Value = Arc<TaskRow>;
+    type Error = AppError;
+
+    async fn load(&self, keys: &[TaskKey]) -> Result<HashMap<TaskKey, Arc<TaskRow>>> {
+        let ids = keys.iter().map(|key| key.0).collect::<Vec<_>>();
+        let rows = read!(self.fleet.store, |db, queries| queries::tasks::by_ids(db, ids).await)?;
+        Ok(rows.into_iter().map(|row| (TaskKey(row.id), Arc::new(row))).collect())
+    }
+}
+
+impl Loader<PayloadKey> for StoreLoader {
+    type Value = Arc<str>;
+    type Error = AppError;
+
+    async fn load(&self, keys: &[PayloadKey]) -> Result<HashMap<PayloadKey, Arc<str>>> {
+        let ids = keys.iter().map(|key| key.0).collect::<Vec<_>>();
+        let rows = read!(self.fleet.store, |db, queries| queries::tasks::payloads(db, ids).await)?;
+        Ok(rows.into_iter().map(|row| (PayloadKey(row.task_id), row.payload.into())).collect())
+    }
+}
+
+impl Loader<OutputsKey> for StoreLoader {
+    type Value = Vec<OutputRow>;
+    type Error = AppError;
+
+    async fn load(&self, keys: &[OutputsKey]) -> Result<HashMap<OutputsKey, Vec<OutputRow>>> {
+        let ids = keys.iter().map(|key| key.0).collect::<Vec<_>>();
+        let rows = read!(self.fleet.store, |db, queries| queries::tasks::outputs(db, ids).await)?;
+        Ok(grouped(rows, |row| OutputsKey(row.task_id)))
+    }
+}
+
+impl Loader<CurrentTasksKey> for StoreLoader {
+    type Value = Vec<Arc<TaskRow>>;
+    type Error = AppError;
+
+    async fn load(&self, keys: &[CurrentTasksKey]) -> Result<HashMap<CurrentTasksKey, Vec<Arc<TaskRow>>>> {
+        let ids = keys.iter().map(|key| key.0).collect::<Vec<_>>();
+        let rows = read!(self.fleet.store, |db, queries| queries::tasks::held_by(db, ids).await)?;
+        let rows = rows.into_iter().map(Arc::new).collect();
+        Ok(grouped(rows, |row: &Arc<TaskRow>| CurrentTasksKey(row.runner_id.unwrap_or_default())))
+    }
+}
+
+impl Loader<WaitingKey> for StoreLoader {
+    type Value = Waiting;
+    type Error = AppError;
+
+    async fn load(&self, keys: &[WaitingKey]) -> Result<HashMap<WaitingKey, Waiting>> {
+        let rows = keys.iter().map(|key| (*key.0).clone()).collect::<Vec<_>>();
+        let mut waiting: HashMap<i64, Waiting> = self.fleet.waiting(&rows).await?.into_iter().collect();
+        Ok(keys.iter().filter_map(|key| Some((key.clone(), waiting.remove(&key.0.id)?))).collect())
+    }
+}
+
+impl Loader<LogKey> for StoreLoader {
+    type Value = Vec<LogLine>;
+    type Error = AppError;
+
+    async fn load(&self, keys: &[LogKey]) -> Result<HashMap<LogKey, Vec<LogLine>>> {
+        let mut found = HashMap::new();
+        let mut limits: Vec<usize> = keys.iter().map(|key| key.2).collect();
+        limits.sort_unstable();
+        limits.dedup();
+        for limit in limits {
+            let keys: Vec<&LogKey> = keys.iter().filter(|key| key.2 == limit).collect();
+            let wanted: Vec<(i64, i64)> = keys.iter().map(|key| (key.0, key.1)).collect();
+            let pages = self.fleet.log_lines(&wanted, limit).await?;
+            found.extend(keys.into_iter().cloned().zip(pages));
+        }
+        Ok(found)
+    }
+}
+
+impl Loader<CleanupKey> for StoreLoader {
+    type Value = CleanupJobRow;
+    type Error = AppError;
+
+    async fn load(&self, keys: &[CleanupKey]) -> Result<HashMap<CleanupKey, CleanupJobRow>> {
+        let ids = keys.iter().map(|key| key.0).collect::<Vec<_>>();
+        let rows = read!(self.fleet.store, |db, queries| queries::cleanup::by_ids(db, ids).await)?;
+        Ok(by_id(rows, |row| CleanupKey(row.id)))
     }
 }
 
@@ -179,6 +351,8 @@ page_loader!(RunnerPageKey, RunnerList, RunnerRow, runners, |key: &RunnerPageKey
 page_loader!(TokenPageKey, i64, RegistrationTokenRow, registration_tokens, |key: &TokenPageKey| (key.0, key.1.clone()));
 page_loader!(ScopePageKey, ScopeParent, ScopeRow, scopes, |key: &ScopePageKey| (key.0, key.1.clone()));
 page_loader!(MemberPageKey, i64, MemberRow, members, |key: &MemberPageKey| (key.0, key.1.clone()));
+page_loader!(CleanupPageKey, Visible, CleanupJobRow, cleanup, |key: &CleanupPageKey| (key.0.clone(), key.1.clone()));
+page_loader!(TaskPageKey, TaskList, TaskRow, tasks, |key: &TaskPageKey| ((*key.0).clone(), key.1.clone()));
 
 macro_rules! count_loader {
     ($key:ident, $queries:ident, $parent:expr) => {
@@ -199,3 +373,5 @@ count_loader!(RunnerCountKey, runners, |key: &RunnerCountKey| (*key.0).clone());
 count_loader!(TokenCountKey, registration_tokens, |key: &TokenCountKey| key.0);
 count_loader!(ScopeCountKey, scopes, |key: &ScopeCountKey| key.0);
 count_loader!(MemberCountKey, members, |key: &MemberCountKey| key.0);
+count_loader!(CleanupCountKey, cleanup, |key: &CleanupCountKey| key.0.clone());
+count_loader!(TaskCountKey, tasks, |key: &TaskCountKey| (*key.0).clone());

@@ -28,6 +28,7 @@ use async_graphql::{Request, Response, SDLExportOptions, Schema, Value, Variable
 use futures_util::future::FutureExt as _;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 pub use document::DocumentLimits;
 pub use errors::Answer;
@@ -40,6 +41,7 @@ use context::RequestContext;
 use document::{Document, Documents};
 use loads::{Loads, WithLoads};
 use mutation::Mutation;
+use node_id::NodeKind;
 use query::Query;
 use subscription::Subscription;
 
@@ -116,7 +118,7 @@ struct Inner {
 /// The schema without a fleet: enough to print it.
 fn schema() -> FleetSchema {
     // The limits of `document` are checked before these, which would cost what they are to prevent.
-    Schema::build(Query, Mutation::default(), Subscription).finish()
+    Schema::build(Query::default(), Mutation::default(), Subscription::default()).finish()
 }
 
 /// The schema in GraphQL's own language, as `schema.graphql` has it.
@@ -125,6 +127,11 @@ pub fn sdl() -> String {
     let text = schema().sdl_with_options(options);
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
     format!("{}\n", lines.join("\n").trim())
+}
+
+/// How a task is called in answers.
+pub fn task_id(id: i64) -> String {
+    node_id::encode(NodeKind::Task, id).to_string()
 }
 
 impl GraphQl {
@@ -161,7 +168,10 @@ impl GraphQl {
         let kind = prepared.kind;
         let (document, operation_name) = (prepared.document.clone(), prepared.incoming.operation_name.clone());
         let face = self.clone();
-        let (request, loads) = face.request(prepared);
+        // Dropped with this future, and not with the task that goes on without it.
+        let caller_gone = CancellationToken::new();
+        let _caller = caller_gone.clone().drop_guard();
+        let (request, loads) = face.request(prepared, caller_gone);
         let work = async move {
             let response = stream::once(async move { face.0.schema.execute(request).await }).boxed();
             let mut response = WithLoads::new(response, loads);
@@ -206,11 +216,13 @@ impl GraphQl {
         })?;
         let (request_id, document) = (prepared.incoming.request_id.clone(), prepared.document.clone());
         let (face, operation_name) = (self.clone(), prepared.incoming.operation_name.clone());
-        let (request, loads) = self.request(prepared);
+        let caller_gone = CancellationToken::new();
+        let caller = caller_gone.clone().drop_guard();
+        let (request, loads) = self.request(prepared, caller_gone);
         let answers = WithLoads::new(self.0.schema.execute_stream(request), loads);
         Ok(until_panic(answers.boxed())
             .map(move |response| {
-                let _held = &permit;
+                let _held = (&permit, &caller);
                 face.answer(response, &document, operation_name.as_deref(), &request_id)
             })
             .boxed())
@@ -238,10 +250,10 @@ impl GraphQl {
         Answer::executed(response, document, request_id)
     }
 
-    fn request(&self, prepared: Prepared) -> (Request, Loads) {
+    fn request(&self, prepared: Prepared, caller_gone: CancellationToken) -> (Request, Loads) {
         let Incoming { query, operation_name, variables, actor, address, .. } = prepared.incoming;
         let loads = Loads::default();
-        let context = Arc::new(RequestContext::new(&self.0.fleet, actor, address, loads.clone()));
+        let context = Arc::new(RequestContext::new(&self.0.fleet, actor, address, loads.clone(), caller_gone));
         let mut request = Request::new(query).variables(variables).data(context);
         request.operation_name = operation_name;
         request.set_parsed_query(prepared.document.parsed.clone());

@@ -15,11 +15,21 @@ pub(super) enum NodeKind {
     Runner,
     RegistrationToken,
     AccessToken,
+    Task,
+    CleanupJob,
 }
 
 impl NodeKind {
-    const ALL: [Self; 6] =
-        [Self::User, Self::Organization, Self::Repository, Self::Runner, Self::RegistrationToken, Self::AccessToken];
+    const ALL: [Self; 8] = [
+        Self::User,
+        Self::Organization,
+        Self::Repository,
+        Self::Runner,
+        Self::RegistrationToken,
+        Self::AccessToken,
+        Self::Task,
+        Self::CleanupJob,
+    ];
 
     const fn prefix(self) -> &'static str {
         match self {
@@ -29,6 +39,8 @@ impl NodeKind {
             Self::Runner => "runner_",
             Self::RegistrationToken => "regtoken_",
             Self::AccessToken => "token_",
+            Self::Task => "task_",
+            Self::CleanupJob => "cleanup_",
         }
     }
 
@@ -92,7 +104,7 @@ mod tests {
             assert_eq!(decode("id", &id).unwrap(), (kind, 123_456_789));
         }
         for wrong in
-            ["", "runner_", "runner_x", "runner_0000000000000000", "task_0000000000000", "runner_é000000000000"]
+            ["", "runner_", "runner_x", "runner_0000000000000000", "worker_0000000000000", "runner_é000000000000"]
         {
             assert!(decode("id", &ID(wrong.to_owned())).is_err(), "{wrong}");
         }

@@ -1,11 +1,14 @@
 //! The root of every query.
 
-use async_graphql::{Context, ID, Object};
+mod cleanup;
+mod tasks;
+
+use async_graphql::{Context, ID, MergedObject, Object};
 use uuid::Uuid;
 
 use super::connections::{self, RunnerConnection};
 use super::context::{ContextExt as _, RequestContext, nullable};
-use super::loaders::{RunnerKey, ScopeKey};
+use super::loaders::{AccessTokenKey, MembershipsKey, RunnerKey, ScopeKey, TokenKey};
 use super::node_id::{NodeKind, decode, decode_as};
 use super::pagination::PageArgs;
 use super::types::{
@@ -13,16 +16,21 @@ use super::types::{
 };
 use crate::auth::Actor;
 use crate::error::{AppError, Result};
+use crate::store::models::{AccessTokenRow, RegistrationTokenRow, ScopeRow};
 
 /// Most nodes of one call of `nodes`.
 const MOST_NODES: usize = 100;
 
-/// What can be asked. Everything but `viewer` needs credentials, and what you may not see does not exist for you.
-pub(super) struct Query;
+/// What can be asked. Everything but `viewer` and `verifyJobToken` needs credentials, and what you may not see does not exist for
+/// you.
+#[derive(Default, MergedObject)]
+pub(super) struct Query(FleetQueries, tasks::TaskQueries, cleanup::CleanupQueries);
 
-/// What can be asked. Everything but `viewer` needs credentials, and what you may not see does not exist for you.
+#[derive(Default)]
+struct FleetQueries;
+
 #[Object]
-impl Query {
+impl FleetQueries {
     /// Who makes the request: a user, a runner, or null when the request shows no credentials.
     async fn viewer(&self, context: &Context<'_>) -> Option<Result<Viewer, AppError>> {
         nullable(async {
@@ -170,20 +178,15 @@ async fn node(request: &RequestContext, field: &'static str, id: &ID) -> Result<
         NodeKind::Runner => {
             request.fleet.may_read_runners(&actor)?;
             let row = request.loader.load_one(RunnerKey(id)).await?;
-            row.filter(|row| actor.sees_runner(row.id, row.owner_id)).map(|row| Node::Runner((*row).clone().into()))
+            row.filter(|row| actor.sees_runner(row.id, row.owner_id)).map(|row| Node::Runner(row.into()))
         }
         NodeKind::RegistrationToken => {
-            let row = request.fleet.seen_registration_token(&actor, id).await?;
-            row.map(|row| Node::RegistrationToken(row.into()))
+            seen_registration_token(request, &actor, id).await?.map(|row| Node::RegistrationToken(row.into()))
         }
-        NodeKind::AccessToken => {
-            let row = request.fleet.seen_access_token(&actor, id).await?;
-            row.map(|row| Node::AccessToken(row.into()))
-        }
-        NodeKind::User => {
-            let row = request.loader.load_one(ScopeKey(id)).await?;
-            request.fleet.known_user(&actor, row).await?.and_then(Node::of_scope)
-        }
+        NodeKind::AccessToken => seen_access_token(request, &actor, id).await?.map(|row| Node::AccessToken(row.into())),
+        NodeKind::Task => tasks::seen_task(request, &actor, id).await?.map(Node::Task),
+        NodeKind::CleanupJob => cleanup::seen_cleanup(request, &actor, id).await?.map(Node::CleanupJob),
+        NodeKind::User => seen_user(request, &actor, id).await?.and_then(Node::of_scope),
         NodeKind::Organization | NodeKind::Repository => {
             request.fleet.may_look(&actor)?;
             let row = request.loader.load_one(ScopeKey(id)).await?.filter(|row| actor.sees(row));
@@ -193,8 +196,36 @@ async fn node(request: &RequestContext, field: &'static str, id: &ID) -> Result<
     })
 }
 
+async fn seen_registration_token(
+    request: &RequestContext,
+    actor: &Actor,
+    id: i64,
+) -> Result<Option<RegistrationTokenRow>> {
+    request.fleet.may_read_runners(actor)?;
+    let Some(row) = request.loader.load_one(TokenKey(id)).await? else { return Ok(None) };
+    let scope = request.loader.load_one(ScopeKey(row.scope_id)).await?;
+    Ok(scope.filter(|scope| request.fleet.sees_registration_tokens(actor, scope)).map(|_| row))
+}
+
+async fn seen_access_token(request: &RequestContext, actor: &Actor, id: i64) -> Result<Option<AccessTokenRow>> {
+    request.fleet.may_look_for_access_tokens(actor)?;
+    let row = request.loader.load_one(AccessTokenKey(id)).await?;
+    Ok(row.filter(|row| request.fleet.sees_access_token(actor, row)))
+}
+
+async fn seen_user(request: &RequestContext, actor: &Actor, id: i64) -> Result<Option<ScopeRow>> {
+    request.fleet.may_look(actor)?;
+    let Some(user) = request.loader.load_one(ScopeKey(id)).await? else { return Ok(None) };
+    let memberships = if request.fleet.needs_memberships(actor, &user) {
+        request.loader.load_one(MembershipsKey(id)).await?.unwrap_or_default()
+    } else {
+        Vec::new()
+    };
+    Ok(request.fleet.knows_user(actor, &user, &memberships).then_some(user))
+}
+
 impl Node {
-    fn of_scope(row: crate::store::models::ScopeRow) -> Option<Self> {
+    fn of_scope(row: ScopeRow) -> Option<Self> {
         use crate::model::ScopeKind;
         match row.kind {
             ScopeKind::Global => None,

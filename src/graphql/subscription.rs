@@ -1,8 +1,11 @@
 //! What can be watched.
 
+mod cleanup;
+mod tasks;
+
 use std::time::Duration;
 
-use async_graphql::{Context, ID, SimpleObject, Subscription, Union};
+use async_graphql::{Context, ID, MergedSubscription, SimpleObject, Subscription, Union};
 use futures_util::stream::{self, Stream};
 
 use super::context::{ContextExt as _, RequestContext};
@@ -17,8 +20,13 @@ use crate::store::models::ScopeRow;
 /// Shortest time between two values of `fleetSummary`.
 const SUMMARY_PAUSE: Duration = Duration::from_secs(1);
 
-/// The root of every subscription.
-pub(super) struct Subscription;
+/// What can be watched, over WebSocket (graphql-transport-ws) or SSE. A stream ends with an error as soon as its credentials
+/// are revoked or its viewer may no longer see what it is about.
+#[derive(Default, MergedSubscription)]
+pub(super) struct Subscription(FleetSubscriptions, tasks::TaskSubscriptions, cleanup::CleanupSubscriptions);
+
+#[derive(Default)]
+struct FleetSubscriptions;
 
 /// A heartbeat that a runner sent.
 #[derive(SimpleObject)]
@@ -97,10 +105,8 @@ enum RunnerEvent {
     Missed(RunnerEventsMissed),
 }
 
-/// What can be watched, over WebSocket (graphql-transport-ws) or SSE. A stream ends with an error as soon as its credentials
-/// are revoked or its viewer may no longer see what it is about.
 #[Subscription]
-impl Subscription {
+impl FleetSubscriptions {
     /// Every heartbeat, as it comes.
     async fn heartbeats(
         &self,
@@ -172,7 +178,7 @@ impl Subscription {
         }))
     }
 
-    /// How many runners there are of what: the first value at once, then at most one a second, and only when it changed.
+    /// How many runners there are of what, and how much work: the first value at once, then at most one a second, and only when it changed.
     async fn fleet_summary(
         &self,
         context: &Context<'_>,
@@ -182,8 +188,8 @@ impl Subscription {
         let scope = named(&request, scope).await?;
         // Refused before the stream opens, and not with each of its values.
         request.fleet.summary(&request.actor(), scope.as_ref())?;
-        let kinds = vec![EventKind::Status, EventKind::Runner];
-        let watch = Watch { kinds, scope: scope.clone(), runner_ids: None };
+        let kinds = vec![EventKind::Status, EventKind::Runner, EventKind::Task];
+        let watch = Watch { kinds, scope: scope.clone(), runner_ids: None, task_id: None };
         let watcher = request.fleet.watch(&request.actor(), watch).await?;
         let summary = Summary { request, scope, watcher, last: None, is_over: false };
         Ok(stream::unfold(summary, |mut summary| async move {
@@ -260,7 +266,7 @@ async fn watch(
         ids.collect::<Result<Vec<_>>>()
     });
     let (scope, runner_ids) = (named(request, scope).await?, ids.transpose()?);
-    request.fleet.watch(&request.actor(), Watch { kinds, scope, runner_ids }).await
+    request.fleet.watch(&request.actor(), Watch { kinds, scope, runner_ids, task_id: None }).await
 }
 
 /// Makes a stream of what a watcher sees. A gap is told with the next entry.

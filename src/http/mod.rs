@@ -112,6 +112,7 @@ pub fn router(state: HttpState) -> Router {
         .route("/", get(async || Redirect::to("/graphiql")))
         .route("/graphiql", get(graphiql::page))
         .route("/graphiql/{file}", get(graphiql::file))
+        .route("/.well-known/jwks.json", get(health::jwks))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .fallback(respond::no_such_address)

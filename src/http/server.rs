@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,8 @@ pub struct ServerLimits {
     pub max_connections: usize,
     /// How long a client may take to send the headers of a request.
     pub header_timeout: Duration,
+    /// How long a peer may acknowledge nothing of what was sent to it.
+    pub peer_timeout: Duration,
     /// How long a shutdown waits for requests under way.
     pub shutdown_grace: Duration,
 }
@@ -49,7 +52,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener, &places, limits.peer_timeout) => accepted,
         };
         let (stream, peer, place) = accepted;
         let router = router.clone();
@@ -84,7 +87,11 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServerLimits, 
     }
 }
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+    peer_timeout: Duration,
+) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
     loop {
         let Ok(place) = places.clone().acquire_owned().await else {
             // The semaphore is never closed.
@@ -95,6 +102,12 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
             Ok((stream, peer)) => {
                 // Answers are small and wanted at once.
                 let _ = stream.set_nodelay(true);
+                // A machine that lost its power says nothing: without this its streams would look alive for a quarter of an hour,
+                // and so would the runner on them. Whoever does not read what is sent to it is let go as well.
+                #[cfg(target_os = "linux")]
+                let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(peer_timeout));
+                #[cfg(not(target_os = "linux"))]
+                let _ = (SockRef::from(&stream).set_keepalive(true), peer_timeout);
                 return (stream, peer, place);
             }
             Err(error) => {

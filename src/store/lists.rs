@@ -1,7 +1,7 @@
 //! What lists are of, in terms that both databases share.
 
 use super::models::RunnerRow;
-use crate::model::RunnerStatus;
+use crate::model::{INSTANCE, RunnerStatus, TaskStatus};
 use crate::page::{Position, SortKey};
 
 /// A list of runners, without the page.
@@ -103,6 +103,102 @@ impl RunnerOrder {
         };
         Position { key, id: row.id }
     }
+}
+
+/// A list of tasks: of what, and which of them; newest first.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TaskList {
+    /// What it is a list of.
+    pub parent: TaskParent,
+    /// Whose tasks exist for whoever asks.
+    pub visible: Visible,
+    /// Which of them.
+    pub filter: TaskFilter,
+}
+
+/// What a list of tasks is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TaskParent {
+    /// All there are.
+    Everything,
+    /// Those of the repositories of an account.
+    Owner(i64),
+    /// Those of a repository.
+    Repository(i64),
+    /// Those that a runner has or had last.
+    Runner(i64),
+}
+
+/// What is asked of tasks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TaskFilter {
+    /// Only those with one of these statuses.
+    pub statuses: Option<Vec<TaskStatus>>,
+    /// Only those that ask for all of these labels.
+    pub labels: Vec<String>,
+    /// Only those with this text in their name, without regard to case.
+    pub search: Option<String>,
+    /// Only those that this runner has or had last.
+    pub runner_id: Option<i64>,
+}
+
+/// Tasks that a runner could take, by what it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// Those of every repository.
+    Everything,
+    /// Those of the repositories of an account.
+    Owner(i64),
+    /// Those of a repository.
+    Repository(i64),
+}
+
+impl Reach {
+    /// Of a runner of this scope, with this account above.
+    pub const fn of(scope_id: i64, owner_id: i64) -> Self {
+        match (scope_id, owner_id) {
+            (INSTANCE, _) => Self::Everything,
+            (scope, owner) if scope == owner => Self::Owner(owner),
+            (scope, _) => Self::Repository(scope),
+        }
+    }
+}
+
+/// A place in the queue, for what is ahead of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct QueuePlace {
+    /// The task.
+    pub id: i64,
+    /// The account it is of.
+    pub owner_id: i64,
+    /// Where the path of its labels ends.
+    pub label_node: i64,
+    /// Its priority.
+    pub priority: i64,
+}
+
+/// What is old enough to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aged {
+    /// Where.
+    pub within: Reach,
+    /// Older than this.
+    pub before: i64,
+    /// What counts as now.
+    pub as_of: i64,
+}
+
+/// Ephemeral runners that may be spent: the others surely are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaybeSpent {
+    /// Where.
+    pub within: Reach,
+    /// What counts as now.
+    pub as_of: i64,
+    /// Those that registered then or earlier and never took a task.
+    pub unused_before: i64,
+    /// Those that were last heard from then or earlier.
+    pub offline_before: i64,
 }
 
 /// What a list of scopes is of.

@@ -1,5 +1,8 @@
 //! Rows as the queries return and take them. Times are microseconds since the Unix epoch.
 
+mod cleanup;
+mod tasks;
+
 use diesel::backend::Backend;
 use diesel::deserialize::{self, FromStaticSqlRow};
 use diesel::prelude::*;
@@ -8,7 +11,10 @@ use diesel::sql_types::Text;
 use super::schema::{
     access_tokens, organization_members, registration_tokens, runner_transitions, runners, scopes, users,
 };
-use crate::model::{MemberRole, RunnerStatus, ScopeKind, TransitionCause};
+use crate::model::{CleanupStatus, MemberRole, RunnerStatus, ScopeKind, TaskStatus, TransitionCause};
+
+pub use cleanup::{CleanupHold, CleanupJobRow, CleanupProgress, MOST_SWEPT, RunnerFacts, Swept};
+pub use tasks::{HeldTask, LiveTasks, LogChunkRow, OutputRow, PayloadRow, TaskRow};
 
 macro_rules! read_from_text {
     ($($word:ty),*) => {$(
@@ -25,7 +31,7 @@ macro_rules! read_from_text {
     )*};
 }
 
-read_from_text!(ScopeKind, MemberRole, RunnerStatus, TransitionCause);
+read_from_text!(ScopeKind, MemberRole, RunnerStatus, TransitionCause, TaskStatus, CleanupStatus);
 
 /// The instance, an account or a repository.
 #[derive(Clone, Debug, Queryable, Selectable)]
@@ -163,6 +169,8 @@ pub struct RunnerRow {
     pub name_key: String,
     /// What it is, for people.
     pub description: String,
+    /// The description in lower case, for search.
+    pub description_key: String,
     /// A manager's remark.
     pub note: String,
     /// The agent's version.
@@ -196,7 +204,7 @@ pub struct RunnerRow {
     /// When it last did task work; 0: never. A shadow of presence.
     pub last_active_at: i64,
     /// A shadow of presence.
-    #[diesel(serialize_as = StatusWord)]
+    #[diesel(serialize_as = Word)]
     pub status: RunnerStatus,
     /// Since when. A shadow of presence.
     pub status_since: i64,
@@ -206,20 +214,28 @@ pub struct RunnerRow {
     pub created_at: i64,
     /// When it was last changed by anyone.
     pub updated_at: i64,
+    /// When an ephemeral runner took its one task.
+    pub used_at: Option<i64>,
 }
 
-/// A status on its way into the database.
-#[derive(Debug, diesel::expression::AsExpression)]
+/// A word on its way into the database.
+#[derive(Clone, Copy, Debug, diesel::expression::AsExpression)]
 #[diesel(sql_type = Text)]
-pub struct StatusWord(&'static str);
+pub struct Word(pub &'static str);
 
-impl From<RunnerStatus> for StatusWord {
-    fn from(status: RunnerStatus) -> Self {
-        Self(status.as_str())
-    }
+macro_rules! written_as_text {
+    ($($word:ty),*) => {$(
+        impl From<$word> for Word {
+            fn from(word: $word) -> Self {
+                Self(word.as_str())
+            }
+        }
+    )*};
 }
 
-impl<DB: Backend> diesel::serialize::ToSql<Text, DB> for StatusWord
+written_as_text!(RunnerStatus, TaskStatus, CleanupStatus);
+
+impl<DB: Backend> diesel::serialize::ToSql<Text, DB> for Word
 where
     str: diesel::serialize::ToSql<Text, DB>,
 {
@@ -242,8 +258,14 @@ pub struct PresenceRow {
     pub disabled: bool,
     /// Counts the tokens it has had.
     pub token_generation: i64,
+    /// When its token was made.
+    pub token_issued_at: i64,
     /// Until when the token before works.
     pub previous_valid_until: Option<i64>,
+    /// Whether it takes one task and is then removed.
+    pub ephemeral: bool,
+    /// When it took that.
+    pub used_at: Option<i64>,
     /// When it was last heard from; 0: never.
     pub last_online_at: i64,
     /// When it last did task work; 0: never.
@@ -264,7 +286,10 @@ impl From<&RunnerRow> for PresenceRow {
             owner_id: row.owner_id,
             disabled: row.disabled,
             token_generation: row.token_generation,
+            token_issued_at: row.token_issued_at,
             previous_valid_until: row.previous_valid_until,
+            ephemeral: row.ephemeral,
+            used_at: row.used_at,
             last_online_at: row.last_online_at,
             last_active_at: row.last_active_at,
             status: row.status,

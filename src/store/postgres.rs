@@ -6,6 +6,7 @@ pub mod queries;
 use std::sync::Arc;
 
 use diesel::ConnectionError;
+use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Text};
 use diesel_async::pooled_connection::{ManagerConfig, RecyclingMethod};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -17,9 +18,12 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use tokio_postgres::config::SslMode;
 
 use super::OpenError;
-use super::models::{HISTORY_LENGTH, PresenceStamp, TransitionRow};
+use super::lists::Reach;
+use super::models::{HISTORY_LENGTH, PresenceStamp, TaskRow, TransitionRow};
 use super::pool::{self, PoolLimits, StatementCount};
+use super::schema::tasks;
 use crate::error::Result;
+use crate::model::TaskStatus;
 
 /// A connection.
 pub type Connection = AsyncPgConnection;
@@ -176,6 +180,50 @@ pub async fn insert_labels(connection: &mut Connection, labels: &[(i64, String, 
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// The first tasks that somebody who carries these labels could take, best first: a walk down the tree of label sets along its own
+/// labels, and the head of the queue at each node it reaches. Several, since others may be taking the first ones.
+pub async fn queue_heads(connection: &mut Connection, reach: Reach, labels: &[String]) -> Result<Vec<i64>> {
+    let (within, id) = match reach {
+        Reach::Everything => ("", 0),
+        Reach::Owner(id) => ("AND t.owner_id = $2", id),
+        Reach::Repository(id) => ("AND t.repository_id = $2", id),
+    };
+    let query = format!(
+        "WITH RECURSIVE reach (id) AS (SELECT 0::bigint UNION ALL SELECT n.id FROM reach \
+         JOIN label_nodes AS n ON n.parent_id = reach.id AND n.label = ANY ($1)) \
+         SELECT heads.id FROM reach CROSS JOIN LATERAL (SELECT t.id, t.priority FROM tasks AS t \
+         WHERE t.status = 'QUEUED' AND t.label_node = reach.id {within} ORDER BY t.priority DESC, t.id LIMIT {HEADS}) AS heads \
+         ORDER BY heads.priority DESC, heads.id LIMIT {HEADS}"
+    );
+    let query = diesel::sql_query(query).into_boxed::<Dialect>().bind::<Array<Text>, _>(labels.to_vec());
+    let query = if within.is_empty() { query } else { query.bind::<BigInt, _>(id) };
+    Ok(query.load::<Found>(connection).await?.into_iter().map(|found| found.id).collect())
+}
+
+/// More than there are writing connections: the heads of the queue are locked by at most that many.
+const HEADS: usize = 16;
+
+/// The first of these tasks that still waits and that nobody is taking, locked until the transaction ends.
+pub async fn lock_first(connection: &mut Connection, ids: &[i64]) -> Result<Option<TaskRow>> {
+    Ok(tasks::table
+        .filter(tasks::id.eq_any(ids.to_vec()))
+        .filter(tasks::status.eq(TaskStatus::Queued.as_str()))
+        .order((tasks::priority.desc(), tasks::id.asc()))
+        .limit(1)
+        .select(TaskRow::as_select())
+        .for_update()
+        .skip_locked()
+        .first(connection)
+        .await
+        .optional()?)
+}
+
+#[derive(diesel::QueryableByName)]
+struct Found {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
 }
 
 fn column<'a, R, V>(rows: &'a [R], value: impl Fn(&'a R) -> V) -> Vec<V> {

@@ -74,6 +74,7 @@ diesel::table! {
         name -> Text,
         name_key -> Text,
         description -> Text,
+        description_key -> Text,
         note -> Text,
         version -> Nullable<Text>,
         os -> Nullable<Text>,
@@ -95,6 +96,7 @@ diesel::table! {
         transition_count -> BigInt,
         created_at -> BigInt,
         updated_at -> BigInt,
+        used_at -> Nullable<BigInt>,
     }
 }
 
@@ -118,6 +120,118 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    label_nodes (id) {
+        id -> BigInt,
+        parent_id -> BigInt,
+        label -> Text,
+    }
+}
+
+diesel::table! {
+    tasks (id) {
+        id -> BigInt,
+        repository_id -> BigInt,
+        owner_id -> BigInt,
+        name -> Text,
+        name_key -> Text,
+        labels -> Text,
+        label_node -> BigInt,
+        priority -> BigInt,
+        status -> Text,
+        failure_reason -> Nullable<Text>,
+        stop_cause -> Nullable<Text>,
+        runner_id -> Nullable<BigInt>,
+        runner_name -> Nullable<Text>,
+        runner_uuid -> Nullable<Text>,
+        attempt -> BigInt,
+        max_attempts -> BigInt,
+        timeout_seconds -> BigInt,
+        due_at -> Nullable<BigInt>,
+        reports_until -> BigInt,
+        log_base -> BigInt,
+        log_lines -> BigInt,
+        log_bytes -> BigInt,
+        log_truncated -> Bool,
+        log_final -> Bool,
+        created_by -> Nullable<BigInt>,
+        created_at -> BigInt,
+        queued_at -> BigInt,
+        started_at -> Nullable<BigInt>,
+        finished_at -> Nullable<BigInt>,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    task_attempts (task_id, attempt) {
+        task_id -> BigInt,
+        attempt -> BigInt,
+        runner_id -> BigInt,
+        started_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    task_payloads (task_id) {
+        task_id -> BigInt,
+        payload -> Text,
+    }
+}
+
+diesel::table! {
+    task_outputs (task_id, name) {
+        task_id -> BigInt,
+        name -> Text,
+        value -> Text,
+    }
+}
+
+diesel::table! {
+    task_log_chunks (task_id, first_line) {
+        task_id -> BigInt,
+        first_line -> BigInt,
+        line_count -> BigInt,
+        at -> BigInt,
+        body -> Text,
+    }
+}
+
+diesel::table! {
+    cleanup_jobs (id) {
+        id -> BigInt,
+        status -> Text,
+        targets -> Text,
+        scope_id -> BigInt,
+        owner_id -> BigInt,
+        older_than_seconds -> Nullable<BigInt>,
+        dry_run -> Bool,
+        examined -> BigInt,
+        deleted -> BigInt,
+        total -> Nullable<BigInt>,
+        results -> Text,
+        target_number -> BigInt,
+        row_cursor -> BigInt,
+        error -> Nullable<Text>,
+        started_by -> Nullable<BigInt>,
+        is_scheduled -> Bool,
+        cancel_requested -> Bool,
+        lease_holder -> Nullable<Text>,
+        lease_until -> BigInt,
+        created_at -> BigInt,
+        started_at -> Nullable<BigInt>,
+        finished_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    cleanup_locks (scope_id, target) {
+        target -> Text,
+        scope_id -> BigInt,
+        job_id -> BigInt,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     scopes,
     users,
@@ -127,4 +241,12 @@ diesel::allow_tables_to_appear_in_same_query!(
     runners,
     runner_labels,
     runner_transitions,
+    label_nodes,
+    tasks,
+    task_attempts,
+    task_payloads,
+    task_outputs,
+    task_log_chunks,
+    cleanup_jobs,
+    cleanup_locks,
 );

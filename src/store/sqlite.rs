@@ -3,29 +3,52 @@
 #[path = "queries/mod.rs"]
 pub mod queries;
 
+use std::error::Error;
 use std::path::Path;
 
 use diesel::SqliteConnection;
-use diesel::sql_types::Text;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
 use diesel_async::pooled_connection::{ManagerConfig, RecyclingMethod};
-use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
+use diesel_async::sync_connection_wrapper::{SpawnBlocking, SyncConnectionWrapper};
 use diesel_async::{AsyncConnection as _, RunQueryDsl, SimpleAsyncConnection as _};
-use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, FutureExt as _, TryFutureExt as _};
 
 use super::OpenError;
-use super::models::{PresenceStamp, TransitionRow};
+use super::lists::Reach;
+use super::models::{PresenceStamp, TaskRow, TransitionRow};
 use super::pool::{self, PoolLimits, StatementCount};
+use super::schema::tasks;
 use crate::error::Result;
+use crate::model::TaskStatus;
 
 /// A connection, whose statements run on the blocking threads.
-pub type Connection = SyncConnectionWrapper<SqliteConnection>;
+pub type Connection = SyncConnectionWrapper<SqliteConnection, Detached>;
 /// The SQL dialect.
 pub type Dialect = diesel::sqlite::Sqlite;
 /// The pools.
 pub type Db = pool::Db<Connection>;
 
-/// FULL syncs each commit: what was acknowledged survives a power cut.
-const PRAGMAS: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+/// The blocking threads. A statement whose caller gave it up ends there by itself, and its connection with it; the library's own
+/// way would hold up the thread of the caller until then.
+pub struct Detached;
+
+impl SpawnBlocking for Detached {
+    fn spawn_blocking<'a, R: Send + 'static>(
+        &mut self,
+        task: impl FnOnce() -> R + Send + 'static,
+    ) -> BoxFuture<'a, Result<R, Box<dyn Error + Send + Sync + 'static>>> {
+        tokio::task::spawn_blocking(task).map_err(Box::from).boxed()
+    }
+
+    fn get_runtime() -> Self {
+        Self
+    }
+}
+
+/// FULL syncs each commit: what was acknowledged survives a power cut. LIKE is as in PostgreSQL: what is searched for without
+/// regard to case is kept in lower case.
+const PRAGMAS: &str = "PRAGMA case_sensitive_like = ON; PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                        PRAGMA foreign_keys = ON; PRAGMA cache_size = -16000; PRAGMA temp_store = MEMORY;";
 
 /// The file that a URL names, if it is one of SQLite.
@@ -51,7 +74,7 @@ fn config(more: &'static str) -> ManagerConfig<Connection> {
             connection
                 .batch_execute(&format!("{PRAGMAS}{more}"))
                 .await
-                .map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
+                .map_err(ConnectionError::CouldntSetupConfiguration)?;
             Ok(connection)
         }
         .boxed()
@@ -125,6 +148,45 @@ pub async fn insert_labels(connection: &mut Connection, labels: &[(i64, String, 
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// The first tasks that somebody who carries these labels could take, best first: a walk down the tree of label sets along its own
+/// labels, and the head of the queue at each node it reaches.
+pub async fn queue_heads(connection: &mut Connection, reach: Reach, labels: &[String]) -> Result<Vec<i64>> {
+    let (within, id) = match reach {
+        Reach::Everything => ("", 0),
+        Reach::Owner(id) => ("AND t.owner_id = ?", id),
+        Reach::Repository(id) => ("AND t.repository_id = ?", id),
+    };
+    // CROSS JOIN keeps the order of the joins: the labels are few and the nodes many.
+    let query = format!(
+        "WITH RECURSIVE reach (id) AS (SELECT 0 UNION ALL SELECT n.id FROM reach CROSS JOIN json_each(?) AS j \
+         CROSS JOIN label_nodes AS n WHERE n.parent_id = reach.id AND n.label = j.value), \
+         heads (id) AS (SELECT (SELECT t.id FROM tasks AS t WHERE t.status = 'QUEUED' AND t.label_node = reach.id {within} \
+         ORDER BY t.priority DESC, t.id LIMIT 1) FROM reach) \
+         SELECT t.id FROM heads JOIN tasks AS t ON t.id = heads.id ORDER BY t.priority DESC, t.id LIMIT 1"
+    );
+    let query = diesel::sql_query(query).into_boxed::<Dialect>().bind::<Text, _>(json(labels)?);
+    let query = if within.is_empty() { query } else { query.bind::<BigInt, _>(id) };
+    Ok(query.load::<Found>(connection).await?.into_iter().map(|found| found.id).collect())
+}
+
+/// The first of these tasks that still waits, locked: here there is one writer, and it is the caller.
+pub async fn lock_first(connection: &mut Connection, ids: &[i64]) -> Result<Option<TaskRow>> {
+    Ok(tasks::table
+        .filter(tasks::id.eq_any(ids.to_vec()))
+        .filter(tasks::status.eq(TaskStatus::Queued.as_str()))
+        .order((tasks::priority.desc(), tasks::id.asc()))
+        .select(TaskRow::as_select())
+        .first(connection)
+        .await
+        .optional()?)
+}
+
+#[derive(diesel::QueryableByName)]
+struct Found {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
 }
 
 fn json(rows: &(impl serde::Serialize + ?Sized)) -> Result<String> {

@@ -1,9 +1,11 @@
 //! What nobody should send, and what is said to those who do: a code, the field, a sentence, and nothing of the inside.
 
+mod cleanup;
 mod credentials;
 mod documents;
 mod names;
 mod references;
+mod tasks;
 
 use serde_json::{Value, json};
 

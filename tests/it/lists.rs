@@ -122,7 +122,7 @@ async fn finds(client: &Client, filter: Value, expected: &[&str]) {
 
 /// How many statements a query usually takes: on a busy machine one batch may now and then be cut in two, which is not
 /// what is looked for here.
-async fn statements_of(app: &TestApp, client: &Client, query: &str) -> u64 {
+pub(super) async fn statements_of(app: &TestApp, client: &Client, query: &str) -> u64 {
     let mut counts = Vec::new();
     for _ in 0..7 {
         let (_, statements) = app.statements(client.data(query, json!({}))).await;
@@ -133,7 +133,7 @@ async fn statements_of(app: &TestApp, client: &Client, query: &str) -> u64 {
 }
 
 /// Checks that a query cost as much for many things as it did for one.
-async fn costs_the_same(app: &TestApp, client: &Client, query: &str, before: u64) {
+pub(super) async fn costs_the_same(app: &TestApp, client: &Client, query: &str, before: u64) {
     let now = statements_of(app, client, query).await;
     assert_eq!(now, before, "{before} statements for one, {now} for many:\n{query}");
 }
@@ -276,6 +276,29 @@ on_both! {
         }
         finds(&admin, json!({"search": "0%"}), &["two"]).await;
         finds(&admin, json!({"search": "1_0"}), &[]).await;
+    }
+
+    async fn a_search_knows_capitals_beyond_ascii_in_descriptions_too(database) {
+        let app = TestApp::start(database).await;
+        let admin = app.admin();
+        let register = |description: &str| {
+            let input = json!({"name": "one", "description": description, "machineId": "machine-1"});
+            app.register(&app.registration_token, input)
+        };
+        let one = register("ÄPFEL für Öl").await;
+        for search in ["äpfel", "ÖL", "FÜR ö"] {
+            finds(&admin, json!({"search": search}), &["one"]).await;
+        }
+        // A manager changes the description, and so does the machine when it registers again.
+        let update = "mutation($id: ID!, $text: String!) { \
+                      updateRunner(input: {id: $id, description: $text}) { runner { description } } }";
+        let answer = admin.data(update, json!({"id": one.id, "text": "Тихий БЕГУН"})).await;
+        assert_eq!(answer["updateRunner"]["runner"]["description"], "Тихий БЕГУН");
+        finds(&admin, json!({"search": "ТИХИЙ бегун"}), &["one"]).await;
+        finds(&admin, json!({"search": "äpfel"}), &[]).await;
+        register("Große ÜBUNG").await;
+        finds(&admin, json!({"search": "GROßE übung"}), &["one"]).await;
+        finds(&admin, json!({"search": "бегун"}), &[]).await;
     }
 
     async fn filters_tell_ephemeral_and_disabled_runners_apart_and_add_up(database) {

@@ -125,7 +125,7 @@ fn drain(watcher: &mut Watcher) -> Vec<Watched> {
 
 /// A watch over everything of one kind, by the server itself.
 async fn watch(app: &TestApp, kind: EventKind) -> Watcher {
-    let watch = Watch { kinds: vec![kind], scope: None, runner_ids: None };
+    let watch = Watch { kinds: vec![kind], scope: None, runner_ids: None, task_id: None };
     app.fleet.watch(&Actor::System, watch).await.unwrap()
 }
 
@@ -496,9 +496,9 @@ on_both! {
         let other = row_id(&app, &app.register_runner("of the instance").await).await;
         app.advance(Duration::from_secs(1));
         let scope = app.fleet.scope_at(&Actor::System, "acme").await.unwrap();
-        let scoped = Watch { kinds: vec![EventKind::Status], scope, runner_ids: None };
+        let scoped = Watch { kinds: vec![EventKind::Status], scope, runner_ids: None, task_id: None };
         let mut scoped = app.fleet.watch(&Actor::System, scoped).await.unwrap();
-        let ids = Watch { kinds: vec![EventKind::Status], scope: None, runner_ids: Some(vec![other]) };
+        let ids = Watch { kinds: vec![EventKind::Status], scope: None, runner_ids: Some(vec![other]), task_id: None };
         let mut one = app.fleet.watch(&Actor::System, ids).await.unwrap();
         for _ in 0..4 {
             app.advance(Duration::from_millis(1));

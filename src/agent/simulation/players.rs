@@ -15,7 +15,7 @@ use crate::rng::Rng;
 
 use super::super::AgentError;
 use super::super::client::{ClientError, Credentials, GraphqlClient};
-use super::super::operations::RegisterRunnerInput;
+use super::super::operations::{HeartbeatInput, RegisterRunnerInput};
 use super::super::retry::{Backoff, up_to};
 use super::super::runner::VERSION;
 use super::super::session::{self, Session};
@@ -185,7 +185,8 @@ impl Fleet {
     }
 
     async fn beat(&self, session: &mut Session) -> Result<Duration, ClientError> {
-        let beat = self.tally.measure(Kind::Heartbeat, session.heartbeat(&self.client)).await?;
+        let input = HeartbeatInput::default();
+        let beat = self.tally.measure(Kind::Heartbeat, session.heartbeat(&self.client, &input)).await?;
         let told = beat.interval();
         self.told_millis.store(u64::try_from(told.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         Ok(self.interval.unwrap_or(told))

@@ -2,15 +2,19 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
+use super::counts::Counts;
+use super::groups::{Groups, Verdicts};
 use super::rule::{Rules, Signs, cause};
 use crate::clock::Timestamp;
 use crate::events::{Bus, Event, Occurrence};
-use crate::model::{RunnerStatus, TransitionCause};
+use crate::model::{PlacementVerdict, RunnerStatus, TransitionCause};
 use crate::store::models::{HISTORY_LENGTH, PresenceRow, PresenceStamp, TransitionRow};
 
 /// One runner. Kept small: there may be a hundred thousand.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a runner, in as little memory as they take")]
 pub(super) struct Entry {
     pub(super) scope_id: i64,
     pub(super) owner_id: i64,
@@ -22,9 +26,19 @@ pub(super) struct Entry {
     timer_at: i64,
     /// 0: there is no token before the current one.
     previous_valid_until: i64,
+    token_issued_at: i64,
+    /// In alphabetical order; shared by all runners of the scope that carry the same.
+    labels: Arc<[String]>,
     generation: u32,
     transitions: u32,
     running: u16,
+    /// How many more tasks it could take, as it last said.
+    free_slots: Option<u16>,
+    ephemeral: bool,
+    /// Whether it is ephemeral and has had its task.
+    is_used: bool,
+    /// What its group counts it as.
+    verdict: PlacementVerdict,
     status: RunnerStatus,
     /// The status that the database has.
     written: RunnerStatus,
@@ -38,13 +52,42 @@ pub(super) struct Entry {
 impl Entry {
     /// Takes note of a new token. Commits are in order and those who tell of them may overtake each other, so an older token
     /// never replaces a newer one.
-    fn take_token(&mut self, generation: i64, previous_valid_until: Option<i64>) {
+    fn take_token(&mut self, generation: i64, issued_at: i64, previous_valid_until: Option<i64>) {
         let generation = u32::try_from(generation).unwrap_or(u32::MAX);
         if generation >= self.generation {
             self.generation = generation;
+            self.token_issued_at = issued_at;
             self.previous_valid_until = previous_valid_until.unwrap_or(0);
         }
     }
+
+    /// Whether it could take a task, labels aside. What people can mend comes first.
+    fn could_work(&self) -> PlacementVerdict {
+        if self.is_used {
+            PlacementVerdict::EphemeralUsed
+        } else if self.disabled {
+            PlacementVerdict::Disabled
+        } else if self.status == RunnerStatus::Offline {
+            PlacementVerdict::Offline
+        } else if self.free_slots.map_or(self.running > 0, |free| free == 0) {
+            PlacementVerdict::Busy
+        } else {
+            PlacementVerdict::Ready
+        }
+    }
+}
+
+/// What decides which tasks a runner can take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// What it belongs to.
+    pub scope_id: i64,
+    /// The account above, or the instance.
+    pub owner_id: i64,
+    /// What it carries, in alphabetical order.
+    pub labels: Arc<[String]>,
+    /// Whether it could take a task, labels aside.
+    pub verdict: PlacementVerdict,
 }
 
 /// What is known of a runner's presence.
@@ -66,49 +109,14 @@ pub struct Snapshot {
     pub disabled: bool,
     /// The generation of its token.
     pub generation: i64,
+    /// When its token was made.
+    pub token_issued_at: Timestamp,
     /// Until when the token before works.
     pub previous_valid_until: Option<Timestamp>,
     /// What it belongs to.
     pub scope_id: i64,
     /// The account above, or the instance.
     pub owner_id: i64,
-}
-
-/// How many runners there are of what.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// All.
-    pub total: u32,
-    /// Not here.
-    pub offline: u32,
-    /// Here without work.
-    pub idle: u32,
-    /// At work.
-    pub active: u32,
-    /// Disabled, whatever their status.
-    pub disabled: u32,
-}
-
-impl Counts {
-    fn of(&mut self, status: RunnerStatus) -> &mut u32 {
-        match status {
-            RunnerStatus::Offline => &mut self.offline,
-            RunnerStatus::Idle => &mut self.idle,
-            RunnerStatus::Active => &mut self.active,
-        }
-    }
-
-    /// The sum of two.
-    #[must_use]
-    pub const fn plus(self, other: Self) -> Self {
-        Self {
-            total: self.total + other.total,
-            offline: self.offline + other.offline,
-            idle: self.idle + other.idle,
-            active: self.active + other.active,
-            disabled: self.disabled + other.disabled,
-        }
-    }
 }
 
 /// What the next write to the database has to carry.
@@ -131,6 +139,9 @@ pub(super) struct Map {
     by_scope: HashMap<i64, Counts>,
     by_owner: HashMap<i64, Counts>,
     everything: Counts,
+    groups: Groups,
+    /// Runners that are ephemeral.
+    pub(super) ephemerals: usize,
 }
 
 impl Map {
@@ -146,12 +157,14 @@ impl Map {
             by_scope: HashMap::new(),
             by_owner: HashMap::new(),
             everything: Counts::default(),
+            groups: Groups::default(),
+            ephemerals: 0,
         }
     }
 
     /// Takes up a runner that the database knows. Who was not OFFLINE stays so for `offline_after` from now: while the
     /// server was away, nobody could be heard.
-    pub(super) fn load(&mut self, row: &PresenceRow, now: Timestamp) {
+    pub(super) fn load(&mut self, row: &PresenceRow, labels: &[String], now: Timestamp) {
         let present_until = if row.status == RunnerStatus::Offline { now } else { now + self.rules.offline_after };
         let entry = Entry {
             scope_id: row.scope_id,
@@ -162,9 +175,15 @@ impl Map {
             status_since: Timestamp::from_micros(row.status_since),
             timer_at: i64::MAX,
             previous_valid_until: row.previous_valid_until.unwrap_or(0),
+            token_issued_at: row.token_issued_at,
+            labels: labels.into(),
             generation: u32::try_from(row.token_generation).unwrap_or(u32::MAX),
             transitions: u32::try_from(row.transition_count).unwrap_or(u32::MAX),
             running: 0,
+            free_slots: None,
+            ephemeral: row.ephemeral,
+            is_used: row.ephemeral && row.used_at.is_some(),
+            verdict: PlacementVerdict::Offline,
             status: row.status,
             written: row.status,
             previous: row.status,
@@ -176,15 +195,22 @@ impl Map {
     }
 
     /// Takes up a runner that has just registered, or a known one that registered anew.
-    pub(super) fn register(&mut self, row: &PresenceRow, now: Timestamp) {
+    pub(super) fn register(&mut self, row: &PresenceRow, labels: &[String], now: Timestamp) {
         if let Some(entry) = self.entries.get_mut(&row.id) {
-            entry.take_token(row.token_generation, row.previous_valid_until);
+            entry.take_token(row.token_generation, row.token_issued_at, row.previous_valid_until);
+            self.ephemerals = self.ephemerals + usize::from(row.ephemeral) - usize::from(entry.ephemeral);
+            entry.ephemeral = row.ephemeral;
+            entry.is_used = row.ephemeral && row.used_at.is_some();
+            self.set_labels(row.id, labels);
         } else {
-            self.load(row, now);
+            self.load(row, labels, now);
         }
     }
 
-    fn insert(&mut self, id: i64, entry: Entry) {
+    fn insert(&mut self, id: i64, mut entry: Entry) {
+        entry.verdict = entry.could_work();
+        entry.labels = self.groups.enter(entry.scope_id, &entry.labels, entry.verdict);
+        self.ephemerals += usize::from(entry.ephemeral);
         self.count(&entry, |counts, entry| {
             counts.total += 1;
             *counts.of(entry.status) += 1;
@@ -195,6 +221,8 @@ impl Map {
 
     pub(super) fn remove(&mut self, id: i64) -> bool {
         let Some(entry) = self.entries.remove(&id) else { return false };
+        self.groups.leave(entry.scope_id, &entry.labels, entry.verdict);
+        self.ephemerals -= usize::from(entry.ephemeral);
         self.count(&entry, |counts, entry| {
             counts.total -= 1;
             *counts.of(entry.status) -= 1;
@@ -230,6 +258,69 @@ impl Map {
         self.snapshot(id)
     }
 
+    /// Brings a runner's group in line with what it could do.
+    fn regroup(&mut self, id: i64) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let verdict = entry.could_work();
+        if verdict != entry.verdict {
+            self.groups.change(entry.scope_id, &entry.labels, entry.verdict, verdict);
+            entry.verdict = verdict;
+        }
+    }
+
+    /// The runner carries other labels.
+    pub(super) fn set_labels(&mut self, id: i64, labels: &[String]) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        self.groups.leave(entry.scope_id, &entry.labels, entry.verdict);
+        entry.verdict = entry.could_work();
+        entry.labels = self.groups.enter(entry.scope_id, labels, entry.verdict);
+    }
+
+    /// The runner has so many tasks.
+    pub(super) fn set_running(&mut self, id: i64, running: u16, now: Timestamp) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        // What it said of its room was of before.
+        if let Some(free) = entry.free_slots.as_mut() {
+            *free = (i32::from(*free) + i32::from(entry.running) - i32::from(running))
+                .clamp(0, i32::from(u16::MAX))
+                .try_into()
+                .unwrap_or(0);
+        }
+        entry.running = running;
+        self.settle(id, now);
+        self.regroup(id);
+    }
+
+    /// The runner could take so many more tasks, it says.
+    pub(super) fn set_free_slots(&mut self, id: i64, free: u16) {
+        if let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.free_slots != Some(free)) {
+            entry.free_slots = Some(free);
+            self.regroup(id);
+        }
+    }
+
+    /// An ephemeral runner took its task, or gave it up before it had it.
+    pub(super) fn set_used(&mut self, id: i64, is_used: bool) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.is_used = entry.ephemeral && is_used;
+            self.regroup(id);
+        }
+    }
+
+    pub(super) fn profile(&self, id: i64) -> Option<Profile> {
+        self.entries.get(&id).map(|entry| Profile {
+            scope_id: entry.scope_id,
+            owner_id: entry.owner_id,
+            labels: entry.labels.clone(),
+            verdict: entry.verdict,
+        })
+    }
+
+    /// The sets of labels of the runners of these scopes, with how many carry each.
+    pub(super) fn label_sets(&self, scopes: &[i64]) -> Vec<(Arc<[String]>, Verdicts)> {
+        self.groups.within(scopes)
+    }
+
     /// The runner did task work, which is also hearing from it.
     pub(super) fn work(&mut self, id: i64, now: Timestamp) -> Option<Snapshot> {
         self.entries.get_mut(&id)?.last_active_at = now.as_micros();
@@ -244,12 +335,13 @@ impl Map {
         self.count(&entry, |counts, entry| if entry.disabled { counts.disabled += 1 } else { counts.disabled -= 1 });
         let cause = if disabled { TransitionCause::Disabled } else { TransitionCause::Enabled };
         self.remember(id, now, status, status, cause);
+        self.regroup(id);
         true
     }
 
-    pub(super) fn set_token(&mut self, id: i64, generation: i64, previous_valid_until: Option<i64>) {
+    pub(super) fn set_token(&mut self, id: i64, generation: i64, issued_at: i64, previous_valid_until: Option<i64>) {
         if let Some(entry) = self.entries.get_mut(&id) {
-            entry.take_token(generation, previous_valid_until);
+            entry.take_token(generation, issued_at, previous_valid_until);
         }
     }
 
@@ -289,6 +381,7 @@ impl Map {
             *counts.of(before) -= 1;
             *counts.of(status) += 1;
         });
+        self.regroup(id);
         self.remember(id, now, before, status, cause(before, status));
         // Under the lock, so that the changes of one runner are told in their order.
         self.bus.publish(Occurrence {
@@ -354,6 +447,7 @@ impl Map {
             last_active_at: time(entry.last_active_at),
             disabled: entry.disabled,
             generation: i64::from(entry.generation),
+            token_issued_at: Timestamp::from_micros(entry.token_issued_at),
             previous_valid_until: time(entry.previous_valid_until),
             scope_id: entry.scope_id,
             owner_id: entry.owner_id,

@@ -4,10 +4,13 @@
 //! written in batches of one statement. Deadlines are timers, so that OFFLINE is announced when it happens and not when
 //! somebody looks. Losing the last second of stamps in a crash costs nothing but their exact time.
 
+mod counts;
+mod groups;
 mod interval;
 mod map;
 mod rule;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +18,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub use counts::Counts;
+pub use groups::Verdicts;
 pub use interval::next_heartbeat_in;
-pub use map::{Counts, Snapshot};
+pub use map::{Profile, Snapshot};
 pub use rule::{Rules, Signs, cause};
 
 use crate::auth::{RunnerDirectory, TokenState};
@@ -67,18 +72,59 @@ impl Presence {
             let Some(newest) = rows.last() else { return Ok(count) };
             last = newest.id;
             count += rows.len();
+            let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+            let mut labels: HashMap<i64, Vec<String>> = HashMap::new();
+            for (id, label) in read!(store, |db, queries| queries::runners::labels(db, ids).await)? {
+                labels.entry(id).or_default().push(label);
+            }
             let now = self.0.clock.now();
             let mut map = self.0.map.lock();
             for row in &rows {
-                map.load(row, now);
+                map.load(row, labels.get(&row.id).map_or(&[], Vec::as_slice), now);
             }
         }
     }
 
     /// Takes up a runner that has just registered.
-    pub fn register(&self, row: &PresenceRow) {
+    pub fn register(&self, row: &PresenceRow, labels: &[String]) {
         let now = self.0.clock.now();
-        self.change(|map| map.register(row, now));
+        self.change(|map| map.register(row, labels, now));
+    }
+
+    /// A runner carries other labels, after the database has it.
+    pub fn set_labels(&self, id: i64, labels: &[String]) {
+        self.0.map.lock().set_labels(id, labels);
+    }
+
+    /// A runner has so many tasks, after the database has it.
+    pub fn set_running(&self, id: i64, running: u16) {
+        let now = self.0.clock.now();
+        self.change(|map| map.set_running(id, running, now));
+    }
+
+    /// A runner could take so many more tasks, it says.
+    pub fn set_free_slots(&self, id: i64, free: u16) {
+        self.0.map.lock().set_free_slots(id, free);
+    }
+
+    /// An ephemeral runner took its one task, or gave it up before it had it.
+    pub fn set_used(&self, id: i64, is_used: bool) {
+        self.0.map.lock().set_used(id, is_used);
+    }
+
+    /// Whether there are ephemeral runners.
+    pub fn has_ephemeral(&self) -> bool {
+        self.0.map.lock().ephemerals > 0
+    }
+
+    /// What decides which tasks a runner can take.
+    pub fn profile(&self, id: i64) -> Option<Profile> {
+        self.0.map.lock().profile(id)
+    }
+
+    /// The sets of labels of the runners of these scopes, with how many carry each.
+    pub fn label_sets(&self, scopes: &[i64]) -> Vec<(Arc<[String]>, Verdicts)> {
+        self.0.map.lock().label_sets(scopes)
     }
 
     /// Forgets runners.
@@ -122,8 +168,8 @@ impl Presence {
     }
 
     /// A runner has a new token, after the database has it.
-    pub fn set_token(&self, id: i64, generation: i64, previous_valid_until: Option<i64>) {
-        self.0.map.lock().set_token(id, generation, previous_valid_until);
+    pub fn set_token(&self, id: i64, generation: i64, issued_at: i64, previous_valid_until: Option<i64>) {
+        self.0.map.lock().set_token(id, generation, issued_at, previous_valid_until);
     }
 
     /// What is known of a runner.
@@ -306,7 +352,7 @@ impl RunnerDirectory for Presence {
         self.0.map.lock().retire_previous(runner_id, generation);
     }
 
-    fn learned(&self, row: &PresenceRow) {
-        self.register(row);
+    fn learned(&self, row: &PresenceRow, labels: &[String]) {
+        self.register(row, labels);
     }
 }

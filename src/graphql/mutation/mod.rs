@@ -2,8 +2,11 @@
 //! fleet, and wraps what comes back.
 
 mod accounts;
+mod cleanup;
 mod runner_agents;
 mod runner_management;
+mod task_agents;
+mod tasks;
 mod tokens;
 
 use async_graphql::MergedObject;
@@ -12,6 +15,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::types::ScopeInput;
 use crate::error::Result;
 use crate::graphql::context::RequestContext;
+use crate::model::AccessTokenScope;
 use crate::store::models::ScopeRow;
 
 /// What can be changed. A mutation that was begun runs to its end, even when the client that asked for it goes away.
@@ -21,11 +25,14 @@ pub(super) struct Mutation(
     tokens::TokenMutations,
     runner_agents::RunnerAgentMutations,
     runner_management::RunnerManagementMutations,
+    tasks::TaskMutations,
+    task_agents::TaskAgentMutations,
+    cleanup::CleanupMutations,
 );
 
-/// The scope that an input names.
-async fn scope(request: &RequestContext, scope: ScopeInput) -> Result<ScopeRow> {
-    request.fleet.scope(&request.actor(), &scope.reference()?).await
+/// The scope that an input names, for a caller whose token covers `needed`.
+async fn scope_to_manage(request: &RequestContext, scope: ScopeInput, needed: AccessTokenScope) -> Result<ScopeRow> {
+    request.fleet.scope_to_manage(&request.actor(), &scope.reference()?, needed).await
 }
 
 /// A secret on its way out: the one time that it is shown.

@@ -1,15 +1,15 @@
 //! What runners do: register, open a session, declare themselves, heartbeat, leave.
 
-use async_graphql::{Context, ID, InputObject, Object, SimpleObject, Union};
+use async_graphql::{Context, ID, InputObject, Object, SimpleObject};
 use secrecy::SecretString;
 
 use super::shown;
 use crate::error::{AppError, Result};
-use crate::fleet::{Declaration, Directive, Registration};
+use crate::fleet::{Declaration, HeartbeatReport, Registration};
 use crate::graphql::context::ContextExt as _;
-use crate::graphql::node_id::{NodeKind, encode};
+use crate::graphql::node_id::{NodeKind, decode_as, encode};
 use crate::graphql::scalars::DateTime;
-use crate::graphql::types::Runner;
+use crate::graphql::types::{Runner, RunnerDirective};
 
 #[derive(Default)]
 pub(super) struct RunnerAgentMutations;
@@ -79,32 +79,11 @@ struct DeclareRunnerPayload {
 /// What `heartbeat` takes. `{}` is enough.
 #[derive(InputObject)]
 struct HeartbeatInput {
-    /// The tasks that the runner works on, as it sees it.
-    #[graphql(name = "runningTaskIds")]
-    _running_task_ids: Option<Vec<ID>>,
+    /// The tasks that the runner works on, as it sees it. One that it was given a while ago and does not name goes to another;
+    /// of one that it names and does not have it is told to stop. Without the list neither happens.
+    running_task_ids: Option<Vec<ID>>,
     /// How many more tasks the runner could take.
-    free_slots: Option<i32>,
-}
-
-/// Finish what you have and take nothing new: somebody disabled the runner.
-#[derive(SimpleObject)]
-struct Drain {
-    /// Why, for the agent's log.
-    reason: &'static str,
-}
-
-/// What a runner is told to do.
-#[derive(Union)]
-enum RunnerDirective {
-    Drain(Drain),
-}
-
-impl From<Directive> for RunnerDirective {
-    fn from(directive: Directive) -> Self {
-        match directive {
-            Directive::Drain => Self::Drain(Drain { reason: "The runner is disabled: it gets no new work." }),
-        }
-    }
+    free_slots: Option<i64>,
 }
 
 /// What `heartbeat` returns.
@@ -183,12 +162,21 @@ impl RunnerAgentMutations {
             return Err(AppError::bad_input("freeSlots", "A runner cannot have fewer than 0 free slots."));
         }
         let request = context.request();
-        let answer = request.fleet.heartbeat(&request.actor())?;
+        let running_task_ids = input.running_task_ids.map(|ids| {
+            let ids = ids.iter().map(|id| decode_as(NodeKind::Task, "runningTaskIds", id));
+            ids.collect::<Result<Vec<_>>>()
+        });
+        let report = HeartbeatReport {
+            running_task_ids: running_task_ids.transpose()?,
+            free_slots: input.free_slots.map(|slots| u32::try_from(slots).unwrap_or(u32::MAX)),
+        };
+        let answer = request.fleet.heartbeat(&request.actor(), report).await?;
+        let now = answer.server_time;
         Ok(HeartbeatPayload {
             runner: answer.runner.into(),
-            server_time: answer.server_time.into(),
+            server_time: now.into(),
             next_heartbeat_in_seconds: answer.next_in_seconds,
-            directives: answer.directives.into_iter().map(Into::into).collect(),
+            directives: answer.directives.into_iter().map(|directive| RunnerDirective::of(directive, now)).collect(),
         })
     }
 

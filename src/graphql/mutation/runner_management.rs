@@ -2,13 +2,14 @@
 
 use async_graphql::{Context, ID, InputObject, Object, SimpleObject};
 
-use super::{scope, shown};
+use super::{scope_to_manage, shown};
 use crate::error::{AppError, Result};
 use crate::fleet::{BulkResult, BulkTarget, RunnerUpdate};
 use crate::graphql::context::{ContextExt as _, RequestContext};
 use crate::graphql::node_id::{NodeKind, decode_as, encode};
 use crate::graphql::scalars::DateTime;
 use crate::graphql::types::{Runner, RunnerFilter, ScopeInput};
+use crate::model::AccessTokenScope;
 
 #[derive(Default)]
 pub(super) struct RunnerManagementMutations;
@@ -61,6 +62,8 @@ struct UpdateRunnerPayload {
 struct DeleteRunnerInput {
     /// The runner's id.
     id: ID,
+    /// Only when it has no task; else it is a `CONFLICT`, and the runner stays (false unless said).
+    if_idle: Option<bool>,
 }
 
 /// What `deleteRunner` returns.
@@ -171,7 +174,7 @@ impl RunnerManagementMutations {
     ) -> Result<DeleteRunnerPayload, AppError> {
         let request = context.request();
         let id = decode_as(NodeKind::Runner, "id", &input.id)?;
-        let id = request.fleet.delete_runner(&request.actor(), id).await?;
+        let id = request.fleet.delete_runner(&request.actor(), id, input.if_idle.unwrap_or(false)).await?;
         Ok(DeleteRunnerPayload { deleted_id: encode(NodeKind::Runner, id) })
     }
 
@@ -210,7 +213,7 @@ async fn target(
     named: Option<ScopeInput>,
     filter: Option<RunnerFilter>,
 ) -> Result<BulkTarget> {
-    request.actor().user(crate::model::AccessTokenScope::WriteRunner)?;
+    request.fleet.may_change_runners(&request.actor())?;
     match (ids, named, filter) {
         (Some(ids), None, None) => {
             let ids = ids.iter().map(|id| decode_as(NodeKind::Runner, "ids", id));
@@ -222,7 +225,7 @@ async fn target(
         (None, None, None) => Err(AppError::bad_input("ids", "Say which runners: give ids, or a scope, or a filter.")),
         (None, named, filter) => {
             let scope = match named {
-                Some(named) => Some(scope(request, named).await?),
+                Some(named) => Some(scope_to_manage(request, named, AccessTokenScope::WriteRunner).await?),
                 None => None,
             };
             Ok(BulkTarget::Filter(scope, filter.unwrap_or_default().into()))

@@ -2,12 +2,13 @@
 
 use async_graphql::{Context, ID, InputObject, Object, SimpleObject};
 
-use super::{scope, shown};
+use super::{scope_to_manage, shown};
 use crate::error::{AppError, Result};
 use crate::fleet::{NewAccessToken, NewRegistrationToken};
 use crate::graphql::context::ContextExt as _;
 use crate::graphql::node_id::{NodeKind, decode_as};
 use crate::graphql::types::{AccessToken, AccessTokenScope, RegistrationToken, ScopeInput};
+use crate::model;
 
 #[derive(Default)]
 pub(super) struct TokenMutations;
@@ -150,8 +151,7 @@ impl TokenMutations {
         #[graphql(desc = "The token to make.")] input: CreateRegistrationTokenInput,
     ) -> Result<CreateRegistrationTokenPayload, AppError> {
         let request = context.request();
-        request.actor().user(crate::model::AccessTokenScope::WriteRunner)?;
-        let scope = scope(request, input.scope).await?;
+        let scope = scope_to_manage(request, input.scope, model::AccessTokenScope::WriteRunner).await?;
         let token = NewRegistrationToken {
             description: input.description,
             expires_in_seconds: input.expires_in_seconds,
@@ -183,8 +183,7 @@ impl TokenMutations {
         #[graphql(desc = "The scope to reset.")] input: ResetRegistrationTokensInput,
     ) -> Result<ResetRegistrationTokensPayload, AppError> {
         let request = context.request();
-        request.actor().user(crate::model::AccessTokenScope::WriteRunner)?;
-        let scope = scope(request, input.scope).await?;
+        let scope = scope_to_manage(request, input.scope, model::AccessTokenScope::WriteRunner).await?;
         let (row, secret, revoked_count) = request.fleet.reset_registration_tokens(&request.actor(), &scope).await?;
         Ok(ResetRegistrationTokensPayload { registration_token: row.into(), secret: shown(&secret), revoked_count })
     }

@@ -1,10 +1,11 @@
 //! Input objects that several fields take.
 
-use async_graphql::{InputObject, OneofObject};
+use async_graphql::{ID, InputObject, OneofObject};
 
-use super::enums::{OrderDirection, RunnerOrderField, RunnerStatus};
+use super::enums::{OrderDirection, RunnerOrderField, RunnerStatus, TaskStatus};
 use crate::error::{AppError, Result};
-use crate::fleet::{RunnerQuery, ScopeRef};
+use crate::fleet::{RunnerQuery, ScopeRef, TaskQuery};
+use crate::graphql::node_id::{NodeKind, decode_as};
 use crate::store::lists;
 
 /// Names a scope, in exactly one of three ways.
@@ -60,6 +61,32 @@ impl From<RunnerFilter> for RunnerQuery {
             disabled: filter.disabled,
             offline_for_seconds: filter.offline_for_seconds,
         }
+    }
+}
+
+/// Which tasks a list has. Every condition that is given must hold.
+#[derive(Clone, Debug, Default, InputObject)]
+pub(in crate::graphql) struct TaskFilter {
+    /// Only tasks with one of these statuses.
+    statuses: Option<Vec<TaskStatus>>,
+    /// Only tasks that ask for all of these labels.
+    labels: Option<Vec<String>>,
+    /// Only tasks with this text in their name, without regard to case.
+    search: Option<String>,
+    /// Only tasks that this runner has, or had last.
+    runner_id: Option<ID>,
+}
+
+impl TaskFilter {
+    /// What a list of tasks was asked for.
+    pub(in crate::graphql) fn query(filter: Option<Self>) -> Result<TaskQuery> {
+        let Self { statuses, labels, search, runner_id } = filter.unwrap_or_default();
+        Ok(TaskQuery {
+            statuses: statuses.map(|statuses| statuses.into_iter().map(Into::into).collect()),
+            labels: labels.unwrap_or_default(),
+            search,
+            runner_id: runner_id.map(|id| decode_as(NodeKind::Runner, "filter", &id)).transpose()?,
+        })
     }
 }
 

@@ -4,10 +4,10 @@
 use async_graphql::{ID, Interface, Union};
 
 use super::{
-    AccessToken, FleetSummary, Instance, Organization, RegistrationToken, Repository, Runner, RunnerFilter,
-    RunnerOrder, ScopeKind, User,
+    AccessToken, CleanupJob, FleetSummary, Instance, Organization, RegistrationToken, Repository, Runner, RunnerFilter,
+    RunnerOrder, ScopeKind, Task, TaskFilter, User,
 };
-use crate::graphql::connections::{RegistrationTokenConnection, RunnerConnection};
+use crate::graphql::connections::{RegistrationTokenConnection, RunnerConnection, TaskConnection};
 use crate::model;
 use crate::store::models::ScopeRow;
 
@@ -21,6 +21,8 @@ pub(in crate::graphql) enum Node {
     Runner(Runner),
     RegistrationToken(RegistrationToken),
     AccessToken(AccessToken),
+    Task(Task),
+    CleanupJob(CleanupJob),
 }
 
 /// Who makes the request.
@@ -66,7 +68,21 @@ pub(in crate::graphql) enum Viewer {
         arg(name = "last", ty = "Option<i32>", desc = "How many from the end (at most 100)."),
         arg(name = "before", ty = "Option<String>", desc = "Only what comes before this cursor.")
     ),
-    field(name = "fleet", ty = "FleetSummary", desc = "How many runners of the scope itself there are of what.")
+    field(
+        name = "tasks",
+        ty = "TaskConnection",
+        desc = "The tasks of the scope and of the repositories below it that you may see, newest first.",
+        arg(name = "filter", ty = "Option<TaskFilter>", desc = "Which of them."),
+        arg(name = "first", ty = "Option<i32>", desc = "How many from the start (30 unless said, at most 100)."),
+        arg(name = "after", ty = "Option<String>", desc = "Only what comes after this cursor."),
+        arg(name = "last", ty = "Option<i32>", desc = "How many from the end (at most 100)."),
+        arg(name = "before", ty = "Option<String>", desc = "Only what comes before this cursor.")
+    ),
+    field(
+        name = "fleet",
+        ty = "FleetSummary",
+        desc = "How many runners of the scope itself there are of what, and how much work for its repositories."
+    )
 )]
 pub(in crate::graphql) enum RunnerScope {
     Instance(Instance),

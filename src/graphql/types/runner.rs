@@ -4,16 +4,21 @@ use async_graphql::{Context, ID, Object, SimpleObject};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use super::{RegistrationToken, RunnerScope, RunnerStatus, RunnerTransitionCause};
+use super::{RegistrationToken, RunnerScope, RunnerStatus, RunnerTransitionCause, Task, TaskFilter};
 use crate::clock::Timestamp;
 use crate::error::{AppError, Result};
 use crate::fleet::presence::Snapshot;
+use crate::graphql::connections::{self, TaskConnection};
 use crate::graphql::context::{ContextExt as _, RequestContext, nullable};
-use crate::graphql::loaders::{HistoryKey, LabelsKey, RunnerKey, ScopeKey, TokenKey};
+use crate::graphql::loaders::{CurrentTasksKey, HistoryKey, LabelsKey, RunnerKey, ScopeKey, TokenKey};
 use crate::graphql::node_id::{NodeKind, encode};
+use crate::graphql::pagination::PageArgs;
 use crate::graphql::scalars::DateTime;
 use crate::model;
-use crate::store::models::{RunnerRow, TransitionRow};
+use crate::store::models::{RunnerRow, TaskRow, TransitionRow};
+
+/// Most tasks that `currentTasks` shows.
+const MOST_CURRENT: usize = 100;
 
 /// A machine, or a part of one, that runs tasks. What is known of its presence comes from memory and is as of this moment;
 /// its record is read when a field needs it, so that a heartbeat's answer costs no statement.
@@ -26,7 +31,13 @@ pub(in crate::graphql) struct Runner {
 
 impl From<RunnerRow> for Runner {
     fn from(row: RunnerRow) -> Self {
-        Self { id: row.id, row: Arc::new(OnceCell::new_with(Some(Arc::new(row)))), presence: Arc::default() }
+        Self::from(Arc::new(row))
+    }
+}
+
+impl From<Arc<RunnerRow>> for Runner {
+    fn from(row: Arc<RunnerRow>) -> Self {
+        Self { id: row.id, row: Arc::new(OnceCell::new_with(Some(row))), presence: Arc::default() }
     }
 }
 
@@ -57,6 +68,11 @@ impl Runner {
     /// One look for all fields, so that they agree with each other.
     fn presence(&self, request: &RequestContext) -> Option<Snapshot> {
         *self.presence.get_or_init(|| request.fleet.presence.get(self.id))
+    }
+
+    /// The tasks that it has at this moment.
+    async fn held(&self, request: &RequestContext) -> Result<Vec<Arc<TaskRow>>> {
+        Ok(request.loader.load_one(CurrentTasksKey(self.id)).await?.unwrap_or_default())
     }
 
     async fn manages(&self, request: &RequestContext) -> Result<bool> {
@@ -188,6 +204,36 @@ impl Runner {
     /// When its current token was made.
     async fn token_issued_at(&self, context: &Context<'_>) -> Result<DateTime, AppError> {
         Ok(DateTime::from_micros(self.row(context.request()).await?.token_issued_at))
+    }
+
+    /// Whether it has a task that has not ended: a fact of the queue, whatever its status.
+    async fn busy(&self, context: &Context<'_>) -> Result<bool, AppError> {
+        Ok(!self.held(context.request()).await?.is_empty())
+    }
+
+    /// The tasks that it has at this moment and that you may see, oldest first, at most 100; `tasks` has all.
+    async fn current_tasks(&self, context: &Context<'_>) -> Result<Vec<Task>, AppError> {
+        let request = context.request();
+        let actor = request.actor();
+        request.fleet.may_read_tasks(&actor)?;
+        let held = self.held(request).await?.into_iter().filter(|row| request.fleet.sees_task(&actor, row));
+        Ok(held.take(MOST_CURRENT).map(Task::from).collect())
+    }
+
+    /// The tasks that it has or had last and that you may see, newest first.
+    async fn tasks(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "Which of them.")] filter: Option<TaskFilter>,
+        #[graphql(desc = "How many from the start (30 unless said, at most 100).")] first: Option<i32>,
+        #[graphql(desc = "Only what comes after this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many from the end (at most 100).")] last: Option<i32>,
+        #[graphql(desc = "Only what comes before this cursor.")] before: Option<String>,
+    ) -> Result<TaskConnection, AppError> {
+        let request = context.request();
+        let query = TaskFilter::query(filter)?;
+        let list = request.fleet.tasks_of_runner(&request.actor(), self.id, &query)?;
+        connections::tasks(request, list, PageArgs { first, after, last, before }).await
     }
 
     /// The last 20 changes of its status, or of whether it is disabled, newest first.

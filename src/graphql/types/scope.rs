@@ -3,11 +3,11 @@
 use async_graphql::{Context, ID, Object};
 
 use super::account;
-use super::{AccessToken, FleetSummary, RunnerFilter, RunnerOrder, RunnerScope, ScopeKind, order};
+use super::{AccessToken, FleetSummary, RunnerFilter, RunnerOrder, RunnerScope, ScopeKind, TaskFilter, order};
 use crate::error::{AppError, Result};
 use crate::graphql::connections::{
     self, OrganizationConnection, OrganizationMemberConnection, RegistrationTokenConnection, RepositoryConnection,
-    RunnerConnection,
+    RunnerConnection, TaskConnection,
 };
 use crate::graphql::context::{ContextExt as _, nullable};
 use crate::graphql::loaders::ScopeKey;
@@ -85,7 +85,22 @@ macro_rules! scope {
                 connections::tokens(request, self.row.id, PageArgs { first, after, last, before }).await
             }
 
-            /// How many runners of the scope itself there are of what.
+            /// The tasks of the scope and of the repositories below it that you may see, newest first.
+            pub(in crate::graphql) async fn tasks(
+                &self,
+                context: &Context<'_>,
+                #[graphql(desc = "Which of them.")] filter: Option<TaskFilter>,
+                #[graphql(desc = "How many from the start (30 unless said, at most 100).")] first: Option<i32>,
+                #[graphql(desc = "Only what comes after this cursor.")] after: Option<String>,
+                #[graphql(desc = "How many from the end (at most 100).")] last: Option<i32>,
+                #[graphql(desc = "Only what comes before this cursor.")] before: Option<String>,
+            ) -> Result<TaskConnection, AppError> {
+                let (request, query) = (context.request(), TaskFilter::query(filter)?);
+                let list = request.fleet.task_list(&request.actor(), Some(&self.row), &query)?;
+                connections::tasks(request, list, PageArgs { first, after, last, before }).await
+            }
+
+            /// How many runners of the scope itself there are of what, and how much work for its repositories.
             pub(in crate::graphql) async fn fleet(&self, context: &Context<'_>) -> Result<FleetSummary, AppError> {
                 let request = context.request();
                 Ok(request.fleet.summary(&request.actor(), Some(&self.row))?.into())

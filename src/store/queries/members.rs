@@ -16,6 +16,11 @@ pub async fn of_user(db: &mut Connection, user_id: i64) -> Result<Vec<MemberRow>
     Ok(members::table.filter(members::user_id.eq(user_id)).select(MemberRow::as_select()).load(db).await?)
 }
 
+/// The memberships of these users, in no order.
+pub async fn of_users(db: &mut Connection, ids: Vec<i64>) -> Result<Vec<MemberRow>> {
+    Ok(members::table.filter(members::user_id.eq_any(ids)).select(MemberRow::as_select()).load(db).await?)
+}
+
 /// Makes a user a member, or changes what the member may do.
 pub async fn upsert(db: &mut Connection, row: &MemberRow) -> Result<()> {
     diesel::insert_into(members::table)

@@ -2,11 +2,16 @@
 //! includes them calls `Connection` and `Dialect`. They decide nothing, and take the time as an argument.
 
 pub mod access_tokens;
+pub mod cleanup;
 pub mod members;
 pub mod presence;
 pub mod registration_tokens;
+pub mod retention;
 pub mod runners;
 pub mod scopes;
+mod task_lists;
+pub mod task_logs;
+pub mod tasks;
 mod union;
 pub mod users;
 

@@ -40,6 +40,23 @@ pub async fn lock(db: &mut Connection, id: i64, at: i64) -> Result<Option<Runner
     update(db, id, changes).await
 }
 
+/// Locks a runner until the transaction ends, without a trace in its record: whoever gives it work and whoever deletes it take
+/// turns.
+pub async fn lock_for_work(db: &mut Connection, id: i64) -> Result<Option<RunnerRow>> {
+    Ok(diesel::update(runners::table.filter(runners::id.eq(id)))
+        .set(runners::disabled.eq(runners::disabled))
+        .returning(RunnerRow::as_returning())
+        .get_result(db)
+        .await
+        .optional()?)
+}
+
+/// Notes when an ephemeral runner took its one task.
+pub async fn set_used(db: &mut Connection, id: i64, at: Option<i64>) -> Result<()> {
+    diesel::update(runners::table.filter(runners::id.eq(id))).set(runners::used_at.eq(at)).execute(db).await?;
+    Ok(())
+}
+
 /// Adds a runner; false when its machine has one in the scope already.
 pub async fn insert(db: &mut Connection, row: RunnerRow) -> Result<bool> {
     let inserted = diesel::insert_into(runners::table).values(row).on_conflict_do_nothing().execute(db).await?;
@@ -64,6 +81,8 @@ pub struct RunnerChanges {
     pub name_key: Option<String>,
     /// What it is, for people.
     pub description: Option<String>,
+    /// The description in lower case.
+    pub description_key: Option<String>,
     /// A manager's remark.
     pub note: Option<String>,
     /// Whether it gets no new work.
@@ -92,6 +111,8 @@ pub struct RunnerChanges {
     pub registered_from: Option<Option<String>>,
     /// When it was last changed.
     pub updated_at: Option<i64>,
+    /// When an ephemeral runner took its one task.
+    pub used_at: Option<Option<i64>>,
 }
 
 /// Changes a runner and returns it as it is then; nothing when it is gone.
@@ -150,12 +171,6 @@ pub async fn clear_labels(db: &mut Connection, id: i64) -> Result<()> {
     Ok(())
 }
 
-#[diesel::declare_sql_function]
-extern "SQL" {
-    /// The text in lower case; SQLite knows only the letters of ASCII.
-    fn lower(text: diesel::sql_types::Text) -> diesel::sql_types::Text;
-}
-
 type Condition = Box<dyn BoxableExpression<runners::table, Dialect, SqlType = diesel::sql_types::Bool>>;
 
 fn belongs(parent: &RunnerParent) -> Option<Condition> {
@@ -210,7 +225,7 @@ fn passes(filter: &RunnerFilter) -> Vec<Condition> {
                 .like(pattern.clone())
                 .escape('\\')
                 .or(runners::uuid.like(pattern.clone()).escape('\\'))
-                .or(lower(runners::description).like(pattern).escape('\\')),
+                .or(runners::description_key.like(pattern).escape('\\')),
         ));
     }
     if let Some(ephemeral) = filter.ephemeral {

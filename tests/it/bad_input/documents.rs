@@ -12,7 +12,7 @@ use crate::support::{Answer, ServerProcess, Shown, TestApp, on_both};
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 /// The largest body that is read, unless configured.
-const LARGEST_BODY: usize = 262_144;
+const LARGEST_BODY: usize = 1_572_864;
 
 /// A document whose fragments spread each other twice.
 fn bomb(fragments: usize) -> String {

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::world::{Cell, Operation, Who};
+use super::world::{Cell, Operation, Who, cleanup_of};
 
 /// It is done, or shown.
 pub(super) const OK: &str = "ok";
@@ -58,11 +58,21 @@ pub(super) static TABLE: &[Row] = &[
     query("node", "its neighbour",                             [ANON,  NULL,  OK,    OK,    OK,    OK,    NULL,  NULL]),
     query("node", "a registration token",                      [ANON,  NULL,  NULL,  OK,    OK,    OK,    NULL,  NULL]),
     query("node", "an access token",                           [ANON,  NULL,  OK,    NULL,  OK,    DENY,  NULL,  NULL]),
+    query("node", "a cleanup job",                             [ANON,  NULL,  NULL,  OK,    OK,    OK,    DENY,  DENY]),
     query("nodes", "",                                         [ANON,  NULL,  OK,    OK,    OK,    OK,    OK,    NULL]),
     query("runner", "by id",                                   [ANON,  NULL,  OK,    OK,    OK,    OK,    OK,    NULL]),
     query("runner", "by UUID",                                 [ANON,  NULL,  OK,    OK,    OK,    OK,    OK,    NULL]),
     query("runners", "of acme",                                [ANON,  HIDE,  OK,    OK,    OK,    OK,    OK,    HIDE]),
     query("runners", "of all",                                 [ANON,  OK,    OK,    OK,    OK,    OK,    OK,    OK]),
+    query("cleanupJob", "",                                    [ANON,  NULL,  NULL,  OK,    OK,    OK,    DENY,  DENY]),
+    query("cleanupJobs", "",                                   [ANON,  OK,    OK,    OK,    OK,    OK,    DENY,  DENY]),
+    query("node", "a task",                                    [ANON,  NULL,  OK,    OK,    OK,    DENY,  NULL,  NULL]),
+    query("task", "that waits",                                [ANON,  NULL,  OK,    OK,    OK,    DENY,  NULL,  NULL]),
+    query("task", "that the runner has",                       [ANON,  NULL,  OK,    OK,    OK,    DENY,  OK,    NULL]),
+    query("tasks", "of acme",                                  [ANON,  HIDE,  OK,    OK,    OK,    DENY,  OK,    HIDE]),
+    query("tasks", "of all",                                   [ANON,  OK,    OK,    OK,    OK,    DENY,  OK,    OK]),
+    query("placement", "",                                     [ANON,  HIDE,  OK,    OK,    OK,    OK,    DENY,  DENY]),
+    query("verifyJobToken", "",                                [OK,    OK,    OK,    OK,    OK,    OK,    OK,    OK]),
 
     //                                                          nobody user   member owner  admin  reader runner other runner
     mutation("createUser", "",                                 [ANON,  DENY,  DENY,  DENY,  OK,    DENY,  DENY,  DENY]),
@@ -105,6 +115,19 @@ pub(super) static TABLE: &[Row] = &[
     mutation("setRunnersDisabled", "by ids",                   [ANON,  HIDE,  DENY,  OK,    OK,    DENY,  DENY,  DENY]),
     mutation("setRunnersDisabled", "of an organization",       [ANON,  HIDE,  DENY,  OK,    OK,    DENY,  DENY,  DENY]),
 
+    // What is done with tasks, and what runners do with them.
+    mutation("enqueueTask", "",                                [ANON,  HIDE,  DENY,  OK,    OK,    DENY,  DENY,  DENY]),
+    mutation("cancelTask", "",                                 [ANON,  HIDE,  DENY,  OK,    OK,    DENY,  DENY,  DENY]),
+    mutation("retryTask", "",                                  [ANON,  HIDE,  DENY,  OK,    OK,    DENY,  DENY,  DENY]),
+    mutation("fetchTask", "",                                  [ANON,  DENY,  DENY,  DENY,  DENY,  DENY,  OK,    OK]),
+    mutation("updateTask", "",                                 [ANON,  DENY,  DENY,  DENY,  DENY,  DENY,  OK,    HIDE]),
+    mutation("appendTaskLog", "",                              [ANON,  DENY,  DENY,  DENY,  DENY,  DENY,  OK,    HIDE]),
+    mutation("releaseTask", "",                                [ANON,  DENY,  DENY,  DENY,  DENY,  DENY,  OK,    HIDE]),
+
+    mutation("startCleanup", "of an organization",             [ANON,  HIDE,  DENY,  OK,    OK,    DENY,  DENY,  DENY]),
+    mutation("startCleanup", "of the instance",                [ANON,  DENY,  DENY,  DENY,  OK,    DENY,  DENY,  DENY]),
+    mutation("cancelCleanup", "",                              [ANON,  HIDE,  HIDE,  OK,    OK,    DENY,  DENY,  DENY]),
+
     //                                                          nobody user   member owner  admin  reader runner other runner
     subscription("heartbeats", "of acme",                      [ANON,  HIDE,  OK,    OK,    OK,    OK,    OK,    HIDE]),
     subscription("heartbeats", "of a runner",                  [ANON,  HIDE,  OK,    OK,    OK,    OK,    OK,    HIDE]),
@@ -116,6 +139,12 @@ pub(super) static TABLE: &[Row] = &[
     subscription("runnerEvents", "of all",                     [ANON,  OK,    OK,    OK,    OK,    OK,    OK,    OK]),
     subscription("fleetSummary", "of acme",                    [ANON,  HIDE,  OK,    OK,    OK,    OK,    DENY,  HIDE]),
     subscription("fleetSummary", "of all",                     [ANON,  OK,    OK,    OK,    OK,    OK,    DENY,  DENY]),
+    subscription("cleanupProgress", "",                        [ANON,  HIDE,  HIDE,  OK,    OK,    OK,    DENY,  DENY]),
+    subscription("taskEvents", "of acme",                      [ANON,  HIDE,  OK,    OK,    OK,    DENY,  DENY,  HIDE]),
+    subscription("taskEvents", "of a task",                    [ANON,  HIDE,  OK,    OK,    OK,    DENY,  DENY,  DENY]),
+    subscription("taskEvents", "of all",                       [ANON,  OK,    OK,    OK,    OK,    DENY,  DENY,  DENY]),
+    subscription("taskLog", "",                                [ANON,  HIDE,  OK,    OK,    OK,    DENY,  DENY,  DENY]),
+    subscription("runnerDirectives", "",                       [ANON,  DENY,  DENY,  DENY,  DENY,  DENY,  OK,    OK]),
 ];
 
 impl Row {
@@ -138,7 +167,7 @@ impl Row {
     pub(super) async fn operation(&self, cell: &Cell<'_>) -> Operation {
         let found = match self.kind {
             Kind::Query => self.query(cell).await,
-            Kind::Subscription => self.subscription(cell),
+            Kind::Subscription => self.subscription(cell).await,
             Kind::Mutation => match self.own_mutation(cell) {
                 Some(operation) => Some(operation),
                 None => self.mutation(cell).await,
@@ -166,6 +195,28 @@ impl Row {
                 (r#"{ runners(scope: { owner: "acme" }, last: 100) { nodes { name } } }"#, json!({}))
             }
             ("runners", "of all") => ("{ runners(last: 100) { nodes { name } } }", json!({})),
+            ("cleanupJob", _) => {
+                ("query($id: ID!) { cleanupJob(id: $id) { status } }", json!({"id": cell.world.cleanup_id}))
+            }
+            ("cleanupJobs", _) => ("{ cleanupJobs { nodes { status } } }", json!({})),
+            ("task", of) => {
+                let id = match of {
+                    "that waits" => cell.waiting_task().await,
+                    "that the runner has" => Box::pin(cell.running_task()).await.0,
+                    _ => return None,
+                };
+                ("query($id: ID!) { task(id: $id) { name runnerName } }", json!({"id": id}))
+            }
+            ("tasks", "of acme") => (r#"{ tasks(scope: { owner: "acme" }, last: 100) { nodes { name } } }"#, json!({})),
+            ("tasks", "of all") => ("{ tasks(last: 100) { nodes { name runnerName } } }", json!({})),
+            ("placement", _) => (
+                r#"{ placement(repository: "acme/api", labels: ["linux"]) { reason candidates { nodes { runner { name } } } } }"#,
+                json!({}),
+            ),
+            ("verifyJobToken", _) => (
+                "query($token: String!) { verifyJobToken(token: $token) { taskId } }",
+                json!({"token": Box::pin(cell.running_task()).await.1}),
+            ),
             _ => return None,
         };
         Some(Operation::new(document, variables))
@@ -183,6 +234,7 @@ impl Row {
             "registerRunner" => (json!({"token": cell.world.acme_token, "name": "newcomer"}), "runner { id }"),
             "declareRunner" => (json!({"version": "2.0.0"}), "runner { id }"),
             "heartbeat" => (json!({}), "serverTime"),
+            "fetchTask" => (json!({}), "jobToken"),
             _ => return None,
         };
         Some(Operation::mutation(self.field, &input, selection))
@@ -194,7 +246,13 @@ impl Row {
             Some(found) => Some(found),
             None => match self.token_input(cell).await {
                 Some(found) => Some(found),
-                None => self.runner_input(cell).await,
+                None => match self.runner_input(cell).await {
+                    Some(found) => Some(found),
+                    None => match self.task_input(cell).await {
+                        Some(found) => Some(found),
+                        None => self.cleanup_input(cell).await,
+                    },
+                },
             },
         };
         found.map(|(input, selection)| Operation::mutation(self.field, &input, selection))
@@ -299,7 +357,44 @@ impl Row {
         })
     }
 
-    fn subscription(&self, cell: &Cell<'_>) -> Option<Operation> {
+    async fn task_input(&self, cell: &Cell<'_>) -> Option<(Value, &'static str)> {
+        Some(match self.field {
+            "enqueueTask" => {
+                let label = cell.world.name("label");
+                (json!({"repository": "acme/api", "name": "build", "labels": [label], "payload": {}}), "task { id }")
+            }
+            "cancelTask" => (json!({"id": cell.waiting_task().await}), "task { id }"),
+            "retryTask" => (json!({"id": cell.ended_task().await}), "task { id }"),
+            "updateTask" => {
+                let (id, _) = Box::pin(cell.running_task()).await;
+                (json!({"id": id, "status": "SUCCEEDED"}), "task { id }")
+            }
+            "appendTaskLog" => {
+                let (id, _) = Box::pin(cell.running_task()).await;
+                (json!({"id": id, "startLine": 1, "lines": ["more"]}), "acknowledgedLine")
+            }
+            "releaseTask" => (json!({"id": Box::pin(cell.running_task()).await.0}), "task { id }"),
+            _ => return None,
+        })
+    }
+
+    async fn cleanup_input(&self, cell: &Cell<'_>) -> Option<(Value, &'static str)> {
+        let world = cell.world;
+        let input = |scope: Value| json!({"targets": ["EXPIRED_TOKENS"], "scope": scope, "olderThanSeconds": 86400});
+        Some(match (self.field, self.of) {
+            ("startCleanup", "of an organization") => {
+                (input(json!({"owner": world.organization().await})), "cleanupJob { id }")
+            }
+            ("startCleanup", "of the instance") => (input(Value::Null), "cleanupJob { id }"),
+            ("cancelCleanup", _) => {
+                let login = world.organization().await;
+                (json!({"id": cleanup_of(&world.owner, &login).await}), "cleanupJob { id }")
+            }
+            _ => return None,
+        })
+    }
+
+    async fn subscription(&self, cell: &Cell<'_>) -> Option<Operation> {
         let document = match self.field {
             "heartbeats" => {
                 "subscription($scope: ScopeInput, $ids: [ID!]) \
@@ -314,9 +409,22 @@ impl Row {
                  { runnerEvents(scope: $scope) { __typename ... on RunnerUpdated { runner { name } } } }"
             }
             "fleetSummary" => "subscription($scope: ScopeInput) { fleetSummary(scope: $scope) { total } }",
+            "cleanupProgress" => {
+                let document = "subscription($id: ID!) { cleanupProgress(jobId: $id) { status } }";
+                return Some(Operation::new(document, json!({"id": cell.world.cleanup_id})));
+            }
+            "taskEvents" => {
+                "subscription($scope: ScopeInput, $task: ID) \
+                 { taskEvents(scope: $scope, taskId: $task) { current task { name runnerName } } }"
+            }
+            "taskLog" => "subscription($task: ID!) { taskLog(taskId: $task) { firstLine } }",
+            "runnerDirectives" => "subscription { runnerDirectives { __typename } }",
             _ => return None,
         };
         let variables = match self.of {
+            _ if self.field == "taskLog" => json!({"task": Box::pin(cell.running_task()).await.0}),
+            _ if self.field == "runnerDirectives" => json!({}),
+            "of a task" => json!({"task": cell.watched_task().await}),
             "of acme" => json!({"scope": {"owner": "acme"}}),
             "of a runner" => json!({"ids": [cell.runner.id]}),
             "of all" => json!({}),
@@ -335,7 +443,9 @@ async fn node_id(cell: &Cell<'_>, of: &str) -> Option<String> {
         "a runner" => cell.runner.id.clone(),
         "its neighbour" => world.acme_runner().await.id,
         "a registration token" => world.registration_token_id().await,
+        "a cleanup job" => world.cleanup_id.clone(),
         "an access token" => world.access_token("max", None).await.0,
+        "a task" => cell.waiting_task().await,
         _ => return None,
     })
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use crate::support::{Client, Database, Shown, TestApp, TestRunner};
 
@@ -78,6 +79,13 @@ impl Operation {
     }
 }
 
+/// Starts a cleanup that finds nothing in the scope of an account; returns the job's id.
+pub(super) async fn cleanup_of(owner: &Client, login: &str) -> String {
+    let input = json!({"targets": ["EXPIRED_TOKENS"], "scope": {"owner": login}, "olderThanSeconds": 86400});
+    let started = Operation::mutation("startCleanup", &input, "cleanupJob { id }").run(owner).await;
+    started["startCleanup"]["cleanupJob"]["id"].as_str().unwrap().to_owned()
+}
+
 /// The name of every runner of acme, which nobody outside gets to see.
 pub(super) const RUNNER: &str = "acme-runner";
 
@@ -90,6 +98,8 @@ pub(super) struct World {
     pub(super) repository_id: String,
     /// The id of the user `max`.
     pub(super) user_id: String,
+    /// The id of a cleanup job of acme.
+    pub(super) cleanup_id: String,
     stranger: Client,
     member: Client,
     reader: Client,
@@ -112,6 +122,8 @@ impl World {
         app.add_member(&owner, "acme", "max", "MEMBER").await;
         app.repository(&owner, "acme", "api").await;
         app.organization(&other_owner, "other").await;
+        app.repository(&other_owner, "other", "app").await;
+        app.repository(&stranger, "stranger", "own").await;
         let acme_token = app.registration_token(&owner, json!({"scope": {"owner": "acme"}})).await;
         let other_token = app.registration_token(&other_owner, json!({"scope": {"owner": "other"}})).await;
         let reader = app.admin_with(&["READ_RUNNER"]).await;
@@ -124,7 +136,9 @@ impl World {
             )
             .await;
         let id = |of: &str| ids[of]["id"].as_str().unwrap().to_owned();
+        let cleanup_id = cleanup_of(&owner, "acme").await;
         Self {
+            cleanup_id,
             organization_id: id("organization"),
             repository_id: id("repository"),
             user_id: id("user"),
@@ -186,6 +200,13 @@ impl World {
         made["createRegistrationToken"]["registrationToken"]["id"].as_str().unwrap().to_owned()
     }
 
+    /// Enqueues a task that no runner can take but those with its one label; returns its id.
+    pub(super) async fn task(&self, repository: &str, label: &str) -> String {
+        let input = json!({"repository": repository, "name": "build", "labels": [label], "payload": {}});
+        let made = Operation::mutation("enqueueTask", &input, "task { id }").run(&self.app.admin()).await;
+        made["enqueueTask"]["task"]["id"].as_str().unwrap().to_owned()
+    }
+
     /// Clients whose credentials are well formed and do not work: all but the last did, a moment ago.
     pub(super) async fn refused_clients(&self) -> Vec<(&'static str, Client)> {
         let (revoked_id, revoked) = self.access_token("admin", None).await;
@@ -239,7 +260,7 @@ impl World {
                 (acting.client.clone(), Some(acting))
             }
         };
-        Cell { world: self, client, runner, acting }
+        Cell { world: self, client, runner, acting, watched: OnceCell::new() }
     }
 }
 
@@ -251,13 +272,73 @@ pub(super) struct Cell<'a> {
     pub(super) runner: TestRunner,
     /// The runner that acts, where it is another.
     acting: Option<TestRunner>,
+    /// The task whose events are watched.
+    watched: OnceCell<String>,
 }
 
 impl Cell<'_> {
+    /// Makes a task of acme that no runner can take; returns its id.
+    pub(super) async fn waiting_task(&self) -> String {
+        self.world.task("acme/api", &self.world.name("label")).await
+    }
+
+    /// Makes a task of acme that was cancelled; returns its id.
+    pub(super) async fn ended_task(&self) -> String {
+        let id = self.waiting_task().await;
+        let admin = self.world.app.admin();
+        Operation::mutation("cancelTask", &json!({"id": id}), "task { id }").run(&admin).await;
+        id
+    }
+
+    /// Makes a task that the cell's runner has, with a line in its log; returns its id and its job token.
+    pub(super) async fn running_task(&self) -> (String, String) {
+        let (world, runner) = (self.world, &self.runner.client);
+        let label = world.name("label");
+        let input = json!({"id": self.runner.id, "labels": [label]});
+        Operation::mutation("updateRunner", &input, "runner { id }").run(&world.app.admin()).await;
+        let id = world.task("acme/api", &label).await;
+        let fetched = Operation::mutation("fetchTask", &json!({}), "task { id } jobToken").run(runner).await;
+        assert_eq!(fetched["fetchTask"]["task"]["id"], json!(id));
+        let input = json!({"id": id, "startLine": 0, "lines": ["hello"]});
+        Operation::mutation("appendTaskLog", &input, "acknowledgedLine").run(runner).await;
+        (id, fetched["fetchTask"]["jobToken"].as_str().unwrap().to_owned())
+    }
+
+    /// The task whose events are watched.
+    pub(super) async fn watched_task(&self) -> &str {
+        self.watched.get_or_init(|| self.waiting_task()).await
+    }
+
+    /// Lets tasks change: the watched one, and one of everybody who sees tasks.
+    async fn stir_tasks(&self) {
+        let world = self.world;
+        if let Some(id) = self.watched.get() {
+            for mutation in ["cancelTask", "retryTask"] {
+                Operation::mutation(mutation, &json!({"id": id}), "task { id }").run(&world.app.admin()).await;
+            }
+        }
+        for repository in ["acme/api", "other/app", "stranger/own"] {
+            world.task(repository, &world.name("label")).await;
+        }
+    }
+
     /// Lets something happen that a subscription tells: to the cell's runner first, then to one of the instance, and to the
     /// runner that acts.
     pub(super) async fn stir(&self, subscription: &str) {
         let world = self.world;
+        match subscription {
+            "taskEvents" => return self.stir_tasks().await,
+            // What is there already is told.
+            "taskLog" => return,
+            "runnerDirectives" => {
+                for runner in [Some(&self.runner), self.acting.as_ref()].into_iter().flatten() {
+                    let input = json!({"id": runner.id, "disabled": true});
+                    Operation::mutation("updateRunner", &input, "runner { id }").run(&world.app.admin()).await;
+                }
+                return;
+            }
+            _ => {}
+        }
         if subscription == "runnerStatusChanged" {
             world.app.advance(Duration::from_mins(1));
         }

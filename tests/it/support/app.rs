@@ -87,6 +87,9 @@ impl TestApp {
             ("data-dir".to_owned(), database.folder.path().display().to_string()),
             ("database-url".to_owned(), database.url.clone()),
             ("database-pool-size".to_owned(), "4".to_owned()),
+            // A cleanup that pauses waits for the clock, which stands still; and none begins unasked when it is moved.
+            ("cleanup-pause".to_owned(), "0s".to_owned()),
+            ("cleanup-schedule".to_owned(), String::new()),
         ];
         flags.extend(settings.iter().cloned());
         let config = ServerConfig::load(&Layers::from_flags(flags)).unwrap();

@@ -6,6 +6,8 @@ mod database;
 mod events;
 mod process;
 mod socket;
+mod sql;
+mod tasks;
 
 pub use app::{TestApp, TestRunner};
 pub use client::{Answer, Client, Shown};
@@ -13,6 +15,7 @@ pub use database::{Database, TestDatabase};
 pub use events::EventStream;
 pub use process::ServerProcess;
 pub use socket::{Frame, Socket};
+pub use tasks::new_task;
 
 /// Runs each test on both databases: `on_both! { async fn name(database) { … } }`. The body begins with
 /// `TestApp::start(database)`, or a builder of it.

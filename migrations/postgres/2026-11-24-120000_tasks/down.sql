@@ -1,0 +1,11 @@
+DROP TABLE cleanup_locks;
+DROP TABLE cleanup_jobs;
+DROP TABLE task_log_chunks;
+DROP TABLE task_outputs;
+DROP TABLE task_payloads;
+DROP TABLE task_attempts;
+DROP TABLE tasks;
+DROP TABLE label_nodes;
+DROP INDEX runners_ephemeral;
+ALTER TABLE runners DROP COLUMN used_at;
+ALTER TABLE runners DROP COLUMN description_key;
