@@ -101,6 +101,7 @@ impl App {
                     cost: config.max_query_cost,
                 },
                 remembered_documents: config.document_cache,
+                max_answer_bytes: config.max_answer_bytes,
                 query_timeout: config.query_timeout,
                 max_subscriptions: config.max_subscriptions,
             },

@@ -56,6 +56,11 @@ pub enum Event {
         /// The status since.
         current: TaskStatus,
     },
+    /// A task went, with its repository.
+    TaskRemoved {
+        /// The task.
+        task_id: i64,
+    },
     /// A task's log grew, or something changed that decides when it is complete.
     LogChanged {
         /// The task.
@@ -114,7 +119,7 @@ impl Event {
             Self::StatusChanged { .. } => EventKind::Status,
             Self::RunnerRegistered | Self::RunnerUpdated | Self::RunnerDeleted { .. } => EventKind::Runner,
             Self::AccessChanged(_) => EventKind::Access,
-            Self::TaskChanged { .. } => EventKind::Task,
+            Self::TaskChanged { .. } | Self::TaskRemoved { .. } => EventKind::Task,
             Self::LogChanged { .. } => EventKind::Log,
             Self::Directed(_) => EventKind::Directive,
             Self::JobChanged { .. } => EventKind::Job,
@@ -142,7 +147,7 @@ impl Occurrence {
     fn topics(&self) -> impl Iterator<Item = Topic> {
         let wide = [Topic::Everything, Topic::Owner(self.owner_id), Topic::Scope(self.scope_id)];
         let (wide, own) = match self.event {
-            Event::TaskChanged { task_id, .. } => (Some(wide), Topic::Task(task_id)),
+            Event::TaskChanged { task_id, .. } | Event::TaskRemoved { task_id } => (Some(wide), Topic::Task(task_id)),
             Event::LogChanged { task_id, .. } => (None, Topic::Task(task_id)),
             Event::Directed(_) => (None, Topic::Runner(self.runner_id)),
             Event::JobChanged { job_id } => (None, Topic::Job(job_id)),

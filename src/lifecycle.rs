@@ -1,9 +1,18 @@
 //! Start, signals, and the end: a background task that dies stops the server.
 
+use std::fs;
 use std::future::Future;
+use std::time::Duration;
 
+use futures_util::future::select_all;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+/// The exit status of a process that a second signal has ended.
+pub const HURRIED: i32 = 130;
+
+/// What is left of the process after a second signal.
+const LAST_MOMENT: Duration = Duration::from_millis(300);
 
 /// The tasks that a server lives by.
 pub struct Lifecycle {
@@ -57,28 +66,64 @@ fn describe(ended: Result<(&'static str, Result<(), String>), tokio::task::JoinE
     }
 }
 
-/// A token that SIGTERM and SIGINT cancel. A second signal ends the process at once.
+/// What signals ask for.
+#[derive(Clone, Debug, Default)]
+pub struct Signals {
+    /// To end, in good order.
+    pub stop: CancellationToken,
+    /// To leave nothing behind: the process ends in a moment, whatever it still has to do.
+    pub at_once: CancellationToken,
+}
+
+/// What SIGTERM, SIGINT and SIGHUP ask for. A second SIGTERM or SIGINT ends the process.
 ///
 /// # Errors
 /// When the handlers cannot be installed.
-pub fn on_signals() -> std::io::Result<CancellationToken> {
+pub fn on_signals() -> std::io::Result<Signals> {
     use tokio::signal::unix::{SignalKind, signal};
-    let stop = CancellationToken::new();
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let told = stop.clone();
+    let mut heard = vec![signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+    let urgent = heard.len();
+    if !is_hangup_ignored() {
+        heard.push(signal(SignalKind::hangup())?);
+    }
+    let signals = Signals::default();
+    let told = signals.clone();
     tokio::spawn(async move {
-        let mut signals = 0;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            signals += 1;
-            told.cancel();
-            if signals > 1 {
-                std::process::exit(130);
+        let mut count = 0;
+        while count < 2 {
+            let (_, index, _) = select_all(heard.iter_mut().map(|signal| Box::pin(signal.recv()))).await;
+            told.stop.cancel();
+            // A terminal that is closed sends SIGHUP twice, and systemd may send it after SIGTERM: there is no hurry.
+            if index < urgent {
+                count += 1;
             }
         }
+        told.at_once.cancel();
+        tokio::time::sleep(LAST_MOMENT).await;
+        std::process::exit(HURRIED);
     });
-    Ok(stop)
+    Ok(signals)
+}
+
+/// Whether whoever has started this process wants it to outlive the terminal, as `nohup` does.
+fn is_hangup_ignored() -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores_hangup(&status))
+}
+
+/// SIGHUP is signal 1, and so the lowest bit.
+fn ignores_hangup(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ignored_hangup_is_known() {
+        assert!(ignores_hangup("Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t0\n"));
+        assert!(!ignores_hangup("SigIgn:\t0000000000001000\nSigCgt:\t0000000000000001\n"));
+        assert!(!ignores_hangup(""));
+    }
 }

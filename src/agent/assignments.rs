@@ -72,8 +72,17 @@ impl Assignments {
 
     /// Tells every task to end, so that another runner can have it.
     pub(super) fn hand_all_back(&self) {
+        self.tell_all(Order::HandBack);
+    }
+
+    /// Says of every task that the runner does not hold it any more.
+    pub(super) fn forget_all(&self) {
+        self.tell_all(Order::Forget);
+    }
+
+    fn tell_all(&self, order: Order) {
         for held in self.list.lock().held.values() {
-            give(&held.orders, Order::HandBack);
+            give(&held.orders, order);
         }
     }
 
@@ -156,6 +165,11 @@ impl Assignment {
         self.at_least(Order::Cancel).await
     }
 
+    /// Waits until the runner leaves, or does not hold it any more.
+    pub(super) async fn leaving(&self) {
+        self.at_least(Order::HandBack).await;
+    }
+
     /// Waits until the runner does not hold it any more.
     pub(super) async fn forgotten(&self) {
         self.at_least(Order::Forget).await;
@@ -229,6 +243,9 @@ mod tests {
         first.forget();
         first.forgotten().await;
         assert_eq!((first.order(), second.order()), (Order::Forget, Order::HandBack));
+        second.leaving().await;
+        assignments.forget_all();
+        second.forgotten().await;
     }
 
     #[test]

@@ -256,6 +256,7 @@ impl GraphqlClient {
             return ClientError::Refused {
                 code: "RATE_LIMITED".to_owned(),
                 message: format!("{endpoint} is asked too often at the moment"),
+                field: None,
                 retry_after_seconds: retry_after(headers),
             };
         }
@@ -288,6 +289,7 @@ fn refusal(error: GraphqlError, status: StatusCode, headers: &HeaderMap) -> Clie
     ClientError::Refused {
         code: one_line(extensions.get("code").and_then(Value::as_str).unwrap_or(unnamed)),
         message: one_line(&error.message),
+        field: extensions.get("field").and_then(Value::as_str).map(one_line),
         retry_after_seconds: extensions
             .get("retryAfterSeconds")
             .and_then(Value::as_u64)
@@ -363,10 +365,10 @@ mod tests {
     #[test]
     fn the_first_error_decides() {
         let body = r#"{"data": null, "errors": [{"message": "slow\u001b down", "extensions": {"code": "RATE_LIMITED",
-            "retryAfterSeconds": 7}}, {"message": "other"}]}"#;
+            "field": "name", "retryAfterSeconds": 7}}, {"message": "other"}]}"#;
         let error = interpret(200, body).unwrap_err();
         assert_eq!(error.to_string(), "slow  down (RATE_LIMITED)");
-        assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+        assert_eq!((error.retry_after(), error.field()), (Some(Duration::from_secs(7)), Some("name")));
         assert!(error.is_temporary());
     }
 

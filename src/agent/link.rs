@@ -131,8 +131,7 @@ impl Link {
     }
 
     /// Hands a task back.
-    pub(super) async fn release_task(&self, id: &str) -> Result<(), ClientError> {
-        let input = ReleaseTaskInput { id };
+    pub(super) async fn release_task(&self, input: &ReleaseTaskInput<'_>) -> Result<(), ClientError> {
         let _: IgnoredAny = self.call(operations::RELEASE_TASK, Input { input }, CALL_LIMIT).await?;
         Ok(())
     }
@@ -192,6 +191,7 @@ impl Link {
             _ => Err(ClientError::Refused {
                 code: "UNAUTHENTICATED".to_owned(),
                 message: "the server no longer accepts the runner".to_owned(),
+                field: None,
                 retry_after_seconds: None,
             }),
         }
@@ -246,7 +246,8 @@ mod tests {
     async fn nobody_waits_for_a_session_that_will_not_come() {
         let link = link();
         link.give_up();
-        let error = link.insist(|| link.release_task("T_1")).await.unwrap_err();
+        let input = ReleaseTaskInput { id: "T_1", attempt: 1 };
+        let error = link.insist(|| link.release_task(&input)).await.unwrap_err();
         assert!(is_lost(&error), "{error}");
     }
 

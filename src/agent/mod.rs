@@ -22,7 +22,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, warn};
 
 use crate::clock::Clock;
 use crate::config::AgentConfig;
@@ -32,8 +33,8 @@ use self::client::{ClientError, GraphqlClient};
 use self::execution::{Ended, Outcome};
 use self::operations::TaskStatus;
 use self::runner::Runner;
-use self::state::State;
 pub use self::state::StateError;
+use self::state::{State, lock};
 use self::work::{Departure, Work};
 use self::workshop::Workshop;
 
@@ -88,6 +89,9 @@ pub enum AgentError {
     /// With `--once`: nobody knows how the one task ended.
     #[error("the task was given up; the lines before say why")]
     GivenUp,
+    /// With `--once`: it was stopped before it had run a task.
+    #[error("stopped before a task was done")]
+    NothingDone,
     /// The client cannot be made.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -96,15 +100,38 @@ pub enum AgentError {
     State(#[from] StateError),
 }
 
-/// Runs the agent until `stop`, until its only task is over, or until nothing but a person can help.
-pub async fn run(config: AgentConfig, clock: Clock, rng: Rng, stop: CancellationToken) -> Result<(), AgentError> {
+/// Runs the agent until `stop`, until its only task is over, or until nothing but a person can help. With `at_once` it
+/// kills its scripts.
+pub async fn run(
+    config: AgentConfig,
+    clock: Clock,
+    rng: Rng,
+    stop: CancellationToken,
+    at_once: CancellationToken,
+) -> Result<(), AgentError> {
     let client = GraphqlClient::new(&config.url)?;
+    let _lock = lock(&config.state)?;
     let state = State::load(&config.state, &config.url, &rng)?;
     if config.ephemeral && state.identity().is_some() {
         return Err(StateError::Lasting { path: config.state }.into());
     }
+    if let (Some(wanted), Some(identity)) = (&config.name, state.identity())
+        && wanted.trim() != identity.name
+    {
+        warn!(
+            "the state file {} holds the runner {}, and --name {wanted} does not change that. For another runner give \
+             another file with --state",
+            config.state.display(),
+            identity.name
+        );
+    }
     let is_judged = config.once;
     let shop = Workshop::open(&config, client.clone(), clock, rng)?;
+    let assignments = Arc::clone(&shop.assignments);
+    let _hurry = AbortOnDropHandle::new(tokio::spawn(async move {
+        at_once.cancelled().await;
+        assignments.forget_all();
+    }));
     let mut work = Work::new(Arc::clone(&shop));
     let mut runner = Runner::new(config, client, state, shop);
     match live(&mut runner, &mut work, &stop).await {
@@ -114,7 +141,7 @@ pub async fn run(config: AgentConfig, clock: Clock, rng: Rng, stop: Cancellation
         }
         Ok(Departure::Stopped) => {
             runner.leave().await;
-            Ok(())
+            if is_judged { Err(AgentError::NothingDone) } else { Ok(()) }
         }
         Ok(Departure::Done(ended)) => {
             // The server has removed it with the end of its task.

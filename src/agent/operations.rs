@@ -16,8 +16,8 @@ use crate::clock::Timestamp;
 
 pub use self::tasks::{APPEND_TASK_LOG, FETCH_TASK, RELEASE_TASK, UPDATE_TASK};
 pub(super) use self::tasks::{
-    AppendTaskLogData, AppendTaskLogInput, FetchTaskData, FetchTaskInput, FetchedTask, ReleaseTaskInput, TaskOutput,
-    TaskStatus, UpdateTaskInput,
+    AppendTaskLogData, AppendTaskLogInput, FetchTaskData, FetchTaskInput, FetchedTask, ReleaseTaskInput, Task,
+    TaskOutput, TaskStatus, UpdateTaskInput,
 };
 
 /// Registers a runner, or takes over the record of the same machine.

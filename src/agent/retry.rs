@@ -72,6 +72,7 @@ mod tests {
         let error = ClientError::Refused {
             code: "RATE_LIMITED".to_owned(),
             message: String::new(),
+            field: None,
             retry_after_seconds: Some(60),
         };
         let delay = Backoff::new(Duration::from_secs(5)).delay_after(&error, &Rng::seeded(1));

@@ -163,6 +163,8 @@ impl Runner {
                 Err(error) if error.is_unauthenticated() && self.is_spent() => {
                     debug!(%error, "the server knows this runner no more");
                     self.shop.link.give_up();
+                    // Nobody waits for what their scripts would still do.
+                    self.shop.assignments.forget_all();
                     std::future::pending::<()>().await;
                 }
                 // Once only: a server that refuses the runner it has just registered does not improve by more of them.

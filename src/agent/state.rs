@@ -4,7 +4,7 @@
 //! at the end.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -47,6 +47,12 @@ pub enum StateError {
         path: PathBuf,
         /// What was found.
         reason: String,
+    },
+    /// Two agents with one identity would take each other's tasks for lost.
+    #[error("another agent uses the state file {}; give this one a file of its own with --state", .path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
     },
     /// The identity in it is for another server.
     #[error(
@@ -136,6 +142,31 @@ struct Stored {
     name: Option<String>,
     secret: Option<SecretString>,
     ephemeral: Option<bool>,
+}
+
+/// Keeps other agents from a state file, for as long as what it hands back is not dropped; none where that cannot be
+/// done.
+pub(super) fn lock(path: &Path) -> Result<Option<File>, StateError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let unlocked = |error: &io::Error| {
+        warn!(
+            "cannot lock the state file {}: {error}. Make sure that no other agent uses it at the same time",
+            path.display()
+        );
+        None
+    };
+    let file = match OpenOptions::new().create(true).truncate(false).write(true).mode(MODE).open(&name) {
+        Ok(file) => file,
+        // What was written elsewhere and cannot be changed here is good enough to start with.
+        Err(error) if path.exists() => return Ok(unlocked(&error)),
+        Err(source) => return Err(StateError::Unwritable { path: path.to_owned(), source }),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(StateError::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => Ok(unlocked(&error)),
+    }
 }
 
 impl State {
@@ -342,6 +373,21 @@ mod tests {
         assert_eq!(mode(&path), 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file was left");
         assert!(!format!("{again:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_file_is_for_one_agent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.json");
+        let held = lock(&path).unwrap().unwrap();
+        assert_eq!(mode(&folder.path().join("agent.json.lock")), 0o600);
+        let refused = lock(&path).unwrap_err().to_string();
+        assert!(refused.contains("another agent") && refused.contains("--state"), "{refused}");
+        // Not by closing it: a process that another test is just starting may hold it for a moment.
+        held.unlock().unwrap();
+        assert!(lock(&path).unwrap().is_some());
+        let absent = folder.path().join("absent").join("agent.json");
+        assert!(matches!(lock(&absent), Err(StateError::Unwritable { .. })));
     }
 
     #[test]

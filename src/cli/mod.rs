@@ -133,7 +133,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("simulate", sub)) => {
             let Some(config) = load::<SimulateConfig>(sub)? else { return Ok(()) };
             init_log(&config.log, "text")?;
-            block_on(async { simulate::run(config, lifecycle::on_signals()?).await })
+            block_on(async { simulate::run(config, lifecycle::on_signals()?.stop).await })
         }
         Some(("token", sub)) => match sub.subcommand() {
             Some(("create", sub)) => {
@@ -155,7 +155,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
 fn serve_with(matches: &ArgMatches) -> Result<(), Failure> {
     let Some(config) = load::<ServerConfig>(matches)? else { return Ok(()) };
     init_log(&config.log, &config.log_format)?;
-    block_on(async { Box::pin(serve::run(config, lifecycle::on_signals()?)).await })
+    block_on(async { Box::pin(serve::run(config, lifecycle::on_signals()?.stop)).await })
 }
 
 /// Reads the settings of a command; nothing when they were only to be printed.

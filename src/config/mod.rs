@@ -171,6 +171,8 @@ settings! {
         max_query_cost: u64 = "20000",
         #[doc = "Most selections of a document, fragments spread out."]
         max_query_selections: u64 = "1000",
+        #[doc = "Most bytes of payloads, outputs and logs in one answer."]
+        max_answer_bytes: u64 = "16777216",
         #[doc = "Parsed documents remembered, so that a heartbeat is not parsed each time."]
         document_cache: u64 = "1000",
         #[doc = "How long a query may take before it is given up (mutations are never cut off)."]
@@ -253,6 +255,10 @@ fn check_server(config: &ServerConfig) -> Vec<String> {
     );
     require(!config.queue_timeout.is_zero(), "queue_timeout: must be more than 0");
     require(config.max_query_depth >= 15, "max_query_depth: must be 15 or more, or introspection is refused");
+    require(
+        usize::try_from(config.max_answer_bytes).unwrap_or(usize::MAX) >= config.max_body_bytes,
+        "max_answer_bytes: must not be less than max_body_bytes, or what came in one request would not fit",
+    );
     require(config.subscription_buffer > 0, "subscription_buffer: must be 1 or more");
     require(
         config.max_connections > 0 && config.max_subscriptions > 0 && config.max_operations_per_socket > 0,
@@ -445,6 +451,14 @@ mod tests {
         assert!(ServerConfig::load(&open).unwrap_err().to_string().contains("--allow-plaintext"));
         let said = flags(&[("listen", "0.0.0.0:8080"), ("allow-plaintext", "true")]);
         assert!(ServerConfig::load(&said).is_ok());
+    }
+
+    #[test]
+    fn what_came_in_can_be_told() {
+        let small = flags(&[("max-answer-bytes", "1000000")]);
+        assert!(ServerConfig::load(&small).unwrap_err().to_string().contains("max_body_bytes"));
+        let both = flags(&[("max-answer-bytes", "1000000"), ("max-body-bytes", "1000000")]);
+        assert!(ServerConfig::load(&both).is_ok());
     }
 
     #[test]

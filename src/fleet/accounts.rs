@@ -7,7 +7,7 @@ use crate::auth::Actor;
 use crate::error::{AppError, Result};
 use crate::events::AccessChange;
 use crate::model::{AccessTokenScope, INSTANCE, MemberRole, ScopeKind};
-use crate::store::models::{MemberRow, RunnerName, ScopeRow, UserRow};
+use crate::store::models::{MemberRow, ScopeRow, UserRow};
 
 /// A user to be made.
 #[derive(Clone, Debug)]
@@ -20,6 +20,30 @@ pub struct NewUser {
     pub password: Option<SecretString>,
     /// Whether the user administers the instance.
     pub is_admin: bool,
+}
+
+/// Refuses to delete a user whom the instance, or an organization, cannot do without, and keeps that true until the
+/// transaction ends. A macro, since the store's terms exist once for each database.
+macro_rules! can_be_spared {
+    ($db:ident, $queries:ident, $id:expr, $now:expr) => {{
+        let (id, now): (i64, i64) = ($id, $now);
+        $queries::scopes::lock($db, INSTANCE, now).await?;
+        let is_admin = $queries::users::by_ids($db, vec![id]).await?.first().is_some_and(|user| user.is_admin);
+        if is_admin && $queries::users::count_admins($db).await? <= 1 {
+            return Err(AppError::conflict("This is the last administrator. Make another one before deleting it."));
+        }
+        for membership in $queries::members::of_user($db, id).await? {
+            let organization = membership.organization_id;
+            $queries::scopes::lock($db, organization, now).await?;
+            if membership.role == MemberRole::Owner
+                && $queries::members::count_other_owners($db, organization, id).await? == 0
+            {
+                return Err(AppError::conflict(
+                    "The user is the last owner of an organization. Give it another owner, or delete it, first.",
+                ));
+            }
+        }
+    }};
 }
 
 impl Fleet {
@@ -160,41 +184,22 @@ impl Fleet {
         let account = self.seen_account(actor, login, kind).await?;
         actor.require_manager(&account, AccessTokenScope::Admin)?;
         let (id, now) = (account.id, self.now().as_micros());
-        let (gone, below, tasks) = transact!(self.store, |db, queries| {
-            if kind == ScopeKind::User {
-                queries::scopes::lock(db, INSTANCE, now).await?;
-                let is_admin = queries::users::by_ids(db, vec![id]).await?.first().is_some_and(|user| user.is_admin);
-                if is_admin && queries::users::count_admins(db).await? <= 1 {
-                    return Err(AppError::conflict(
-                        "This is the last administrator. Make another one before deleting it.",
-                    ));
-                }
-                for membership in queries::members::of_user(db, id).await? {
-                    let organization = membership.organization_id;
-                    queries::scopes::lock(db, organization, now).await?;
-                    if membership.role == MemberRole::Owner
-                        && queries::members::count_other_owners(db, organization, id).await? == 0
-                    {
-                        return Err(AppError::conflict(
-                            "The user is the last owner of an organization. Give it another owner, or delete it, first.",
-                        ));
-                    }
-                }
-            }
-            queries::registration_tokens::lock_within(db, id).await?;
-            let gone: Vec<RunnerName> = queries::scopes::runners_within(db, id).await?;
-            let tasks = queries::tasks::live_within(db, id).await?;
-            let below = queries::scopes::below(db, id).await?;
-            if !queries::scopes::delete(db, id).await? {
-                return Err(AppError::not_found("The account"));
-            }
-            Ok((gone, below, tasks))
-        })?;
-        self.forget_runners(&gone);
-        self.tasks_gone(&tasks);
-        for scope in below.into_iter().chain([id]) {
-            self.tell_access(AccessChange::Scope(scope));
+        if kind == ScopeKind::User {
+            // Asked before anything is removed, and again at the end, since that takes a while.
+            transact!(self.store, |db, queries| {
+                can_be_spared!(db, queries, id, now);
+                Ok(())
+            })?;
         }
+        self.remove_history(&account).await?;
+        let deleted = transact!(self.store, |db, queries| {
+            if kind == ScopeKind::User {
+                can_be_spared!(db, queries, id, now);
+            }
+            queries::scopes::delete(db, id).await
+        });
+        let deleted = self.doubting(deleted)?;
+        self.scope_gone(&deleted.ok_or_else(|| AppError::not_found("The account"))?);
         if kind == ScopeKind::User {
             self.tell_access(AccessChange::User(id));
         }

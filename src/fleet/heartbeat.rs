@@ -61,8 +61,10 @@ impl Fleet {
                 format!("A runner works on at most {MOST_RUNNING} tasks at once."),
             ));
         }
-        if let Some(free) = report.free_slots {
-            self.presence.set_free_slots(id, u16::try_from(free).unwrap_or(u16::MAX));
+        if let Some(free) = report.free_slots
+            && self.presence.set_free_slots(id, u16::try_from(free).unwrap_or(u16::MAX))
+        {
+            self.dispatch.look_again(id);
         }
         let runner = self.presence.heartbeat(id).ok_or_else(|| AppError::not_found("The runner"))?;
         if let Some(running) = running {

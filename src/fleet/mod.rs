@@ -105,7 +105,7 @@ pub struct Parts {
     /// Runners that wait for tasks.
     pub dispatch: Dispatch,
     /// Sets of labels that tasks have asked for, with their place in the database.
-    pub label_nodes: moka::sync::Cache<String, i64>,
+    pub label_nodes: moka::sync::Cache<String, (i64, Timestamp)>,
     /// Wakes the worker of cleanup jobs.
     pub cleanup: CleanupQueue,
     /// Cancelled when the server begins to end: calls that wait come back then.
@@ -145,7 +145,8 @@ impl Fleet {
 
     /// Tells streams that rights changed, so that they end, or see less.
     fn tell_access(&self, change: AccessChange) {
-        self.tell(Event::AccessChanged(change), 0, INSTANCE, INSTANCE);
+        let runner_id = if let AccessChange::Runner(id) = change { id } else { 0 };
+        self.tell(Event::AccessChanged(change), runner_id, INSTANCE, INSTANCE);
     }
 
     /// Runners are gone from the database: forgets them, ends their streams, and tells whoever watches.

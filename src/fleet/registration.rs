@@ -133,6 +133,8 @@ impl Fleet {
         transact!(self.store, |db, queries| {
             let now = row.created_at;
             let token_id = row.registered_with.unwrap_or_default();
+            // Whoever deletes the scope locks it before its tokens.
+            queries::scopes::keep_scope(db, row.scope_id).await?;
             let from = address.map(|address| address.to_string());
             let token = queries::registration_tokens::lock(db, token_id, now, from.as_deref()).await?;
             let token = token.ok_or_else(unknown_token)?;

@@ -249,7 +249,10 @@ impl Watcher {
         match (change, &self.actor) {
             (AccessChange::User(id), Actor::User(user)) => user.id == *id,
             (AccessChange::Runner(id), Actor::Runner(runner)) => runner.id == *id,
-            (AccessChange::Scope(id), _) => self.watch.scope.as_ref().is_some_and(|scope| scope.id == *id),
+            (AccessChange::Scope(id), _) => {
+                self.watch.scope.as_ref().is_some_and(|scope| scope.id == *id)
+                    || self.task.as_ref().is_some_and(|task| [task.repository_id, task.owner_id].contains(id))
+            }
             _ => false,
         }
     }
@@ -259,8 +262,14 @@ impl Watcher {
         let actor = self.fleet.authenticator.again(&self.actor).await?;
         let lost = |what: &str| AppError::forbidden(format!("You may no longer see {what}; the stream ends."));
         actor.require_reader(self.watch.needed())?;
-        if self.task.as_ref().is_some_and(|task| !self.fleet.sees_task(&actor, task)) {
-            return Err(lost("the task"));
+        if let Some(task) = &self.task {
+            let id = task.id;
+            // A log that goes with its task is complete; nothing more happens to the task itself.
+            let is_gone = self.watch.kinds.contains(&EventKind::Task)
+                && read!(self.fleet.store, |db, queries| queries::tasks::by_ids(db, vec![id]).await)?.is_empty();
+            if is_gone || !self.fleet.sees_task(&actor, task) {
+                return Err(lost("the task"));
+            }
         }
         if let Some(scope) = &self.watch.scope {
             let id = scope.id;

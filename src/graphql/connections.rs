@@ -216,7 +216,7 @@ pub(super) async fn log(
     let page = args.request("log", KeyKind::Id)?;
     let from_line = page.after.as_ref().map_or(0, |after| after.id.saturating_add(1).max(0));
     let key = LogKey(task_id, from_line, page.limit.saturating_add(1));
-    let lines = request.loader.load_one(key).await?.unwrap_or_default();
+    let lines = request.loader.load_one(key).await?.transpose()?.unwrap_or_default();
     Ok(TaskLogConnection::new(page.page(lines), Total::Known(count), |line| {
         (encode("log", &by_id(line.line)), line.into())
     }))

@@ -9,6 +9,7 @@ use async_graphql::dataloader::DataLoader;
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
+use super::budget::Budget;
 use super::loaders::StoreLoader;
 use super::loads::Loads;
 use crate::auth::Actor;
@@ -21,6 +22,8 @@ pub(super) struct RequestContext {
     pub(super) address: Option<IpAddr>,
     pub(super) fleet: Fleet,
     pub(super) loader: DataLoader<StoreLoader>,
+    /// The bytes that its answer may still have.
+    pub(super) budget: Arc<Budget>,
     /// Cancelled when nobody waits for the answer any more: a mutation runs on then, and need not wait for anything.
     pub(super) caller_gone: CancellationToken,
 }
@@ -35,14 +38,17 @@ impl RequestContext {
         address: Option<IpAddr>,
         loads: Loads,
         caller_gone: CancellationToken,
+        max_answer_bytes: u64,
     ) -> Self {
+        let budget = Arc::new(Budget::new(max_answer_bytes));
         Self {
             actor: RwLock::new(Arc::new(actor)),
             address,
             fleet: fleet.clone(),
-            loader: DataLoader::new(StoreLoader::new(fleet.clone()), move |load| loads.add(load))
+            loader: DataLoader::new(StoreLoader::new(fleet.clone(), budget.clone()), move |load| loads.add(load))
                 .delay(Duration::ZERO)
                 .max_batch_size(BATCH),
+            budget,
             caller_gone,
         }
     }
@@ -58,7 +64,13 @@ impl RequestContext {
         self.set_actor(&actor);
     }
 
-    pub(super) fn set_actor(&self, actor: &Actor) {
+    /// The next entry of a stream is an answer of its own: to whoever the caller is by then, and with bytes of its own.
+    pub(super) fn begin_answer(&self, actor: &Actor) {
+        self.set_actor(actor);
+        self.budget.refill();
+    }
+
+    fn set_actor(&self, actor: &Actor) {
         *self.actor.write() = Arc::new(actor.clone());
     }
 }

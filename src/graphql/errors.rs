@@ -2,9 +2,10 @@
 
 use async_graphql::{PathSegment, Response, ServerError, Value};
 use serde::Serialize;
-use serde::ser::SerializeMap as _;
+use serde::ser::{Error as _, SerializeMap as _};
 
 use super::document::{Document, shortened};
+use super::scalars::raw;
 use crate::error::{AppError, ErrorCode};
 
 /// Most errors in one answer.
@@ -86,12 +87,26 @@ impl Serialize for Answer {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         if let Some(data) = &self.data {
-            map.serialize_entry("data", data)?;
+            map.serialize_entry("data", &Written(data))?;
         }
         if !self.errors.is_empty() {
             map.serialize_entry("errors", &self.errors)?;
         }
         map.end()
+    }
+}
+
+/// A value as it is written: what is stored as JSON goes out as it is stored.
+struct Written<'a>(&'a Value);
+
+impl Serialize for Written<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::List(items) => serializer.collect_seq(items.iter().map(Written)),
+            Value::Object(fields) => serializer.collect_map(fields.iter().map(|(name, value)| (name, Written(value)))),
+            Value::Binary(text) => raw(text).map_err(S::Error::custom)?.serialize(serializer),
+            value => value.serialize(serializer),
+        }
     }
 }
 
@@ -138,5 +153,24 @@ impl AnswerError {
             path,
             extensions: Extensions { code, field, retry_after_seconds: None, request_id: None },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_graphql::value;
+
+    use super::*;
+
+    #[test]
+    fn what_is_stored_as_json_is_written_as_it_is_stored() {
+        let stored = r#"{"z": [0,-1.50,{}], "a": "\u00df\n"}"#;
+        let mut data = value!({"list": [1, "two", null, {"on": true}, [], {}], "payload": null});
+        if let Value::Object(fields) = &mut data {
+            fields.insert(async_graphql::Name::new("payload"), Value::Binary(stored.into()));
+        }
+        let answer = Answer { data: Some(data), errors: Vec::new() };
+        let expected = format!(r#"{{"data":{{"list":[1,"two",null,{{"on":true}},[],{{}}],"payload":{stored}}}}}"#);
+        assert_eq!(serde_json::to_string(&answer).unwrap(), expected);
     }
 }

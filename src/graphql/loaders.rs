@@ -8,7 +8,9 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use async_graphql::dataloader::Loader;
+use bytes::Bytes;
 
+use super::budget::Budget;
 use crate::error::{AppError, Result};
 use crate::fleet::{Fleet, LogLine, MOST_ACCESS_TOKENS, Waiting};
 use crate::page::PageRequest;
@@ -21,13 +23,19 @@ use crate::store::models::{
 /// Reads the store for one request.
 pub(super) struct StoreLoader {
     fleet: Fleet,
+    budget: Arc<Budget>,
 }
 
 impl StoreLoader {
-    pub(super) const fn new(fleet: Fleet) -> Self {
-        Self { fleet }
+    pub(super) const fn new(fleet: Fleet, budget: Arc<Budget>) -> Self {
+        Self { fleet, budget }
     }
 }
+
+/// What a task's runner reported. Everything that tells it shares it.
+pub(super) type Outputs = Vec<Arc<OutputRow>>;
+/// Lines of a log. Everything that tells them shares them.
+pub(super) type Lines = Vec<Arc<LogLine>>;
 
 macro_rules! keys {
     ($($(#[$doc:meta])* $name:ident($($part:ty),*);)*) => {$(
@@ -240,24 +248,42 @@ impl Loader<TaskKey> for StoreLoader {
 }
 
 impl Loader<PayloadKey> for StoreLoader {
-    type Value = Arc<str>;
+    /// An error where the answer would be too large with it.
+    type Value = Result<Bytes>;
     type Error = AppError;
 
-    async fn load(&self, keys: &[PayloadKey]) -> Result<HashMap<PayloadKey, Arc<str>>> {
+    async fn load(&self, keys: &[PayloadKey]) -> Result<HashMap<PayloadKey, Result<Bytes>>> {
         let ids = keys.iter().map(|key| key.0).collect::<Vec<_>>();
-        let rows = read!(self.fleet.store, |db, queries| queries::tasks::payloads(db, ids).await)?;
-        Ok(rows.into_iter().map(|row| (PayloadKey(row.task_id), row.payload.into())).collect())
+        let (rows, others) = read!(self.fleet.store, |db, queries| {
+            let lengths = queries::tasks::payload_lengths(db, ids).await?;
+            let (fitting, others) = self.budget.fitting(lengths);
+            Ok((queries::tasks::payloads(db, fitting).await?, others))
+        })?;
+        let mut found: HashMap<PayloadKey, Result<Bytes>> = HashMap::new();
+        found.extend(rows.into_iter().map(|row| (PayloadKey(row.task_id), Ok(Bytes::from(row.payload)))));
+        found.extend(others.into_iter().map(|id| (PayloadKey(id), Err(self.budget.exceeded()))));
+        Ok(found)
     }
 }
 
 impl Loader<OutputsKey> for StoreLoader {
-    type Value = Vec<OutputRow>;
+    /// An error where the answer would be too large with them.
+    type Value = Result<Outputs>;
     type Error = AppError;
 
-    async fn load(&self, keys: &[OutputsKey]) -> Result<HashMap<OutputsKey, Vec<OutputRow>>> {
+    async fn load(&self, keys: &[OutputsKey]) -> Result<HashMap<OutputsKey, Result<Outputs>>> {
         let ids = keys.iter().map(|key| key.0).collect::<Vec<_>>();
-        let rows = read!(self.fleet.store, |db, queries| queries::tasks::outputs(db, ids).await)?;
-        Ok(grouped(rows, |row| OutputsKey(row.task_id)))
+        let (rows, others) = read!(self.fleet.store, |db, queries| {
+            let lengths = queries::tasks::outputs_lengths(db, ids).await?;
+            let (fitting, others) = self.budget.fitting(lengths);
+            Ok((queries::tasks::outputs(db, fitting).await?, others))
+        })?;
+        let rows: Outputs = rows.into_iter().map(Arc::new).collect();
+        let groups = grouped(rows, |row| OutputsKey(row.task_id));
+        let mut found: HashMap<OutputsKey, Result<Outputs>> = HashMap::new();
+        found.extend(groups.into_iter().map(|(key, rows)| (key, Ok(rows))));
+        found.extend(others.into_iter().map(|id| (OutputsKey(id), Err(self.budget.exceeded()))));
+        Ok(found)
     }
 }
 
@@ -285,21 +311,34 @@ impl Loader<WaitingKey> for StoreLoader {
 }
 
 impl Loader<LogKey> for StoreLoader {
-    type Value = Vec<LogLine>;
+    /// An error where the answer would be too large with them.
+    type Value = Result<Lines>;
     type Error = AppError;
 
-    async fn load(&self, keys: &[LogKey]) -> Result<HashMap<LogKey, Vec<LogLine>>> {
-        let mut found = HashMap::new();
+    async fn load(&self, keys: &[LogKey]) -> Result<HashMap<LogKey, Result<Lines>>> {
+        let mut found: HashMap<LogKey, Result<Lines>> = HashMap::new();
         let mut limits: Vec<usize> = keys.iter().map(|key| key.2).collect();
         limits.sort_unstable();
         limits.dedup();
         for limit in limits {
             let keys: Vec<&LogKey> = keys.iter().filter(|key| key.2 == limit).collect();
             let wanted: Vec<(i64, i64)> = keys.iter().map(|key| (key.0, key.1)).collect();
-            let pages = self.fleet.log_lines(&wanted, limit).await?;
-            found.extend(keys.into_iter().cloned().zip(pages));
+            let keys = keys.into_iter().cloned();
+            match self.fleet.log_lines(&wanted, limit, self.budget.left_to_read()).await? {
+                Some(pages) => found.extend(keys.zip(pages.into_iter().map(|lines| self.counted(lines)))),
+                None => found.extend(keys.map(|key| (key, Err(self.budget.exceeded())))),
+            }
         }
         Ok(found)
+    }
+}
+
+impl StoreLoader {
+    /// Counts lines that were read.
+    fn counted(&self, lines: Vec<LogLine>) -> Result<Lines> {
+        let bytes: usize = lines.iter().map(|line| line.text.len()).sum();
+        self.budget.read(u64::try_from(bytes).unwrap_or(u64::MAX))?;
+        Ok(lines.into_iter().map(Arc::new).collect())
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`GraphQl`] is the only way in: it holds the schema and gives it to nobody, so that HTTP, WebSocket and SSE alike pass the
 //! same limits, the same error mapping and the same protection from panics.
 
+mod budget;
 mod completion;
 mod connections;
 mod context;
@@ -54,6 +55,8 @@ pub struct GraphQlSettings {
     pub limits: DocumentLimits,
     /// Parsed documents remembered.
     pub remembered_documents: u64,
+    /// Most bytes of payloads, outputs and logs in one answer.
+    pub max_answer_bytes: u64,
     /// How long a query may take.
     pub query_timeout: Duration,
     /// Subscriptions at once, in all.
@@ -253,8 +256,9 @@ impl GraphQl {
     fn request(&self, prepared: Prepared, caller_gone: CancellationToken) -> (Request, Loads) {
         let Incoming { query, operation_name, variables, actor, address, .. } = prepared.incoming;
         let loads = Loads::default();
-        let context = Arc::new(RequestContext::new(&self.0.fleet, actor, address, loads.clone(), caller_gone));
-        let mut request = Request::new(query).variables(variables).data(context);
+        let most = self.0.settings.max_answer_bytes;
+        let context = RequestContext::new(&self.0.fleet, actor, address, loads.clone(), caller_gone, most);
+        let mut request = Request::new(query).variables(variables).data(Arc::new(context));
         request.operation_name = operation_name;
         request.set_parsed_query(prepared.document.parsed.clone());
         (request, loads)

@@ -171,7 +171,7 @@ impl FleetSubscriptions {
                             None => continue,
                         },
                     };
-                    request.set_actor(watcher.actor());
+                    request.begin_answer(watcher.actor());
                     return Some((Ok(event), watcher));
                 }
             }
@@ -285,7 +285,7 @@ where
                     Ok(Watched::Missed(more)) => missed += more,
                     Ok(Watched::Occurrence(occurrence)) => {
                         if let Some(entry) = entry(&occurrence, missed) {
-                            request.set_actor(watcher.actor());
+                            request.begin_answer(watcher.actor());
                             return Some((Ok(entry), (watcher, 0)));
                         }
                     }

@@ -15,7 +15,7 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgr
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::StreamExt as _;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -337,12 +337,23 @@ async fn deliver(
             return Some(error_message(id, &answer));
         }
         is_first = false;
-        let message = Some(json!({"type": "next", "id": &**id, "payload": answer}).to_string());
+        let message = Some(next_message(id, &answer));
         if sender.send(Outgoing { id: id.clone(), number, message, is_last: false }).await.is_err() {
             return None;
         }
     }
     Some(json!({"type": "complete", "id": &**id}).to_string())
+}
+
+fn next_message(id: &str, answer: &Answer) -> String {
+    // An answer can be large: it is written as it is, and not made a tree of values first.
+    #[derive(Serialize)]
+    struct Next<'a> {
+        r#type: &'static str,
+        id: &'a str,
+        payload: &'a Answer,
+    }
+    serde_json::to_string(&Next { r#type: "next", id, payload: answer }).unwrap_or_default()
 }
 
 fn error_message(id: &str, answer: &Answer) -> String {

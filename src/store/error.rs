@@ -10,6 +10,12 @@ use crate::error::AppError;
 #[error("no answer within {0:?}")]
 pub(super) struct TooLate(pub std::time::Duration);
 
+/// Whether work was given up because it took too long, by us or by a server that has a limit of its own.
+pub fn is_too_late(error: &AppError) -> bool {
+    let by_server = "canceling statement due to statement timeout";
+    error.source.as_ref().is_some_and(|source| source.is::<TooLate>() || source.to_string().contains(by_server))
+}
+
 impl From<DieselError> for AppError {
     fn from(error: DieselError) -> Self {
         match &error {

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::task::TaskTracker;
 
+pub use error::is_too_late;
 pub use migrate::{MigrationReport, down_and_up};
 pub use pool::{PoolLimits, StatementCount};
 

@@ -14,7 +14,7 @@ use super::schema::{
 use crate::model::{CleanupStatus, MemberRole, RunnerStatus, ScopeKind, TaskStatus, TransitionCause};
 
 pub use cleanup::{CleanupHold, CleanupJobRow, CleanupProgress, MOST_SWEPT, RunnerFacts, Swept};
-pub use tasks::{HeldTask, LiveTasks, LogChunkRow, OutputRow, PayloadRow, TaskRow};
+pub use tasks::{LiveTask, LogChunkRow, OutputRow, PayloadRow, TaskRow};
 
 macro_rules! read_from_text {
     ($($word:ty),*) => {$(
@@ -336,6 +336,17 @@ pub struct TransitionRow {
 
 /// How many changes a runner's history keeps.
 pub const HISTORY_LENGTH: i64 = 20;
+
+/// What went with a scope that is gone.
+#[derive(Clone, Debug)]
+pub struct DeletedScope {
+    /// The scopes: those below it, and itself.
+    pub scopes: Vec<i64>,
+    /// Their runners.
+    pub runners: Vec<RunnerName>,
+    /// Their tasks that waited or ran.
+    pub tasks: Vec<TaskRow>,
+}
 
 /// What is said of a runner that is gone.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable)]

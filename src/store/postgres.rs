@@ -123,13 +123,35 @@ impl ServerCertVerifier for Anyone {
     }
 }
 
-/// Writes the presence of many runners and the newest of their histories, in two statements whatever their number.
+/// Locks these rows of a table until the transaction ends, in the order of identifiers: of two that need several of the
+/// same rows one waits for the other, and never each for the other.
+pub async fn lock_rows(connection: &mut Connection, table: &'static str, ids: &[i64]) -> Result<()> {
+    if !ids.is_empty() {
+        diesel::sql_query(format!("SELECT id FROM {table} WHERE id = ANY ($1) ORDER BY id FOR UPDATE"))
+            .bind::<Array<BigInt>, _>(ids.to_vec())
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Keeps a scope from being deleted until the transaction ends, and nobody from anything else.
+pub async fn keep_scope(connection: &mut Connection, id: i64) -> Result<()> {
+    diesel::sql_query("SELECT id FROM scopes WHERE id = $1 FOR KEY SHARE")
+        .bind::<BigInt, _>(id)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Writes the presence of many runners and the newest of their histories, in three statements whatever their number.
 pub async fn write_presence(
     connection: &mut Connection,
     stamps: &[PresenceStamp],
     transitions: &[TransitionRow],
 ) -> Result<()> {
     if !stamps.is_empty() {
+        lock_rows(connection, "runners", &column(stamps, |it| it.id)).await?;
         diesel::sql_query(
             "UPDATE runners SET last_online_at = u.online, last_active_at = u.active, status = u.status, \
              status_since = u.since, transition_count = u.number \
@@ -183,21 +205,29 @@ pub async fn insert_labels(connection: &mut Connection, labels: &[(i64, String, 
 }
 
 /// The first tasks that somebody who carries these labels could take, best first: a walk down the tree of label sets along its own
-/// labels, and the head of the queue at each node it reaches. Several, since others may be taking the first ones.
-pub async fn queue_heads(connection: &mut Connection, reach: Reach, labels: &[String]) -> Result<Vec<i64>> {
+/// labels and through what was used since a time, and the head of the queue at each node it reaches. Several, since others may be taking the first ones.
+pub async fn queue_heads(
+    connection: &mut Connection,
+    reach: Reach,
+    labels: &[String],
+    used_since: i64,
+) -> Result<Vec<i64>> {
     let (within, id) = match reach {
         Reach::Everything => ("", 0),
-        Reach::Owner(id) => ("AND t.owner_id = $2", id),
-        Reach::Repository(id) => ("AND t.repository_id = $2", id),
+        Reach::Owner(id) => ("AND t.owner_id = $3", id),
+        Reach::Repository(id) => ("AND t.repository_id = $3", id),
     };
     let query = format!(
         "WITH RECURSIVE reach (id) AS (SELECT 0::bigint UNION ALL SELECT n.id FROM reach \
-         JOIN label_nodes AS n ON n.parent_id = reach.id AND n.label = ANY ($1)) \
+         JOIN label_nodes AS n ON n.parent_id = reach.id AND n.label = ANY ($1) AND n.used_at >= $2) \
          SELECT heads.id FROM reach CROSS JOIN LATERAL (SELECT t.id, t.priority FROM tasks AS t \
          WHERE t.status = 'QUEUED' AND t.label_node = reach.id {within} ORDER BY t.priority DESC, t.id LIMIT {HEADS}) AS heads \
          ORDER BY heads.priority DESC, heads.id LIMIT {HEADS}"
     );
-    let query = diesel::sql_query(query).into_boxed::<Dialect>().bind::<Array<Text>, _>(labels.to_vec());
+    let query = diesel::sql_query(query)
+        .into_boxed::<Dialect>()
+        .bind::<Array<Text>, _>(labels.to_vec())
+        .bind::<BigInt, _>(used_since);
     let query = if within.is_empty() { query } else { query.bind::<BigInt, _>(id) };
     Ok(query.load::<Found>(connection).await?.into_iter().map(|found| found.id).collect())
 }

@@ -125,6 +125,7 @@ diesel::table! {
         id -> BigInt,
         parent_id -> BigInt,
         label -> Text,
+        used_at -> BigInt,
     }
 }
 
@@ -160,6 +161,7 @@ diesel::table! {
         started_at -> Nullable<BigInt>,
         finished_at -> Nullable<BigInt>,
         updated_at -> BigInt,
+        revision -> BigInt,
     }
 }
 

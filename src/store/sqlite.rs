@@ -4,6 +4,7 @@
 pub mod queries;
 
 use std::error::Error;
+use std::future::{Ready, ready};
 use std::path::Path;
 
 use diesel::SqliteConnection;
@@ -82,6 +83,16 @@ fn config(more: &'static str) -> ManagerConfig<Connection> {
     config
 }
 
+/// Does nothing: here there is one writer, and it is the caller.
+pub fn lock_rows(_: &mut Connection, _: &'static str, _: &[i64]) -> Ready<Result<()>> {
+    ready(Ok(()))
+}
+
+/// Does nothing: here there is one writer, and it is the caller.
+pub fn keep_scope(_: &mut Connection, _: i64) -> Ready<Result<()>> {
+    ready(Ok(()))
+}
+
 /// Writes the presence of many runners and the newest of their histories, in two statements whatever their number.
 pub async fn write_presence(
     connection: &mut Connection,
@@ -151,8 +162,13 @@ pub async fn insert_labels(connection: &mut Connection, labels: &[(i64, String, 
 }
 
 /// The first tasks that somebody who carries these labels could take, best first: a walk down the tree of label sets along its own
-/// labels, and the head of the queue at each node it reaches.
-pub async fn queue_heads(connection: &mut Connection, reach: Reach, labels: &[String]) -> Result<Vec<i64>> {
+/// labels and through what was used since a time, and the head of the queue at each node it reaches.
+pub async fn queue_heads(
+    connection: &mut Connection,
+    reach: Reach,
+    labels: &[String],
+    used_since: i64,
+) -> Result<Vec<i64>> {
     let (within, id) = match reach {
         Reach::Everything => ("", 0),
         Reach::Owner(id) => ("AND t.owner_id = ?", id),
@@ -161,12 +177,13 @@ pub async fn queue_heads(connection: &mut Connection, reach: Reach, labels: &[St
     // CROSS JOIN keeps the order of the joins: the labels are few and the nodes many.
     let query = format!(
         "WITH RECURSIVE reach (id) AS (SELECT 0 UNION ALL SELECT n.id FROM reach CROSS JOIN json_each(?) AS j \
-         CROSS JOIN label_nodes AS n WHERE n.parent_id = reach.id AND n.label = j.value), \
+         CROSS JOIN label_nodes AS n WHERE n.parent_id = reach.id AND n.label = j.value AND n.used_at >= ?), \
          heads (id) AS (SELECT (SELECT t.id FROM tasks AS t WHERE t.status = 'QUEUED' AND t.label_node = reach.id {within} \
          ORDER BY t.priority DESC, t.id LIMIT 1) FROM reach) \
          SELECT t.id FROM heads JOIN tasks AS t ON t.id = heads.id ORDER BY t.priority DESC, t.id LIMIT 1"
     );
-    let query = diesel::sql_query(query).into_boxed::<Dialect>().bind::<Text, _>(json(labels)?);
+    let query =
+        diesel::sql_query(query).into_boxed::<Dialect>().bind::<Text, _>(json(labels)?).bind::<BigInt, _>(used_since);
     let query = if within.is_empty() { query } else { query.bind::<BigInt, _>(id) };
     Ok(query.load::<Found>(connection).await?.into_iter().map(|found| found.id).collect())
 }
@@ -191,4 +208,38 @@ struct Found {
 
 fn json(rows: &(impl serde::Serialize + ?Sized)) -> Result<String> {
     serde_json::to_string(rows).map_err(crate::error::AppError::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::error::ErrorCode;
+    use crate::store::Store;
+
+    /// Takes some seconds.
+    const SLOW: &str =
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000000) SELECT count(*) FROM n";
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_statement_that_takes_too_long_holds_up_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/test.sqlite3", folder.path().display()).into();
+        let limits = PoolLimits { size: 1, wait: Duration::from_secs(5), work: Duration::from_millis(100) };
+        let (store, _) = Store::open(&url, &limits).await.unwrap();
+        let own = store.clone();
+        let slow = tokio::spawn(async move {
+            crate::read!(own, |db, queries| {
+                queries::ping(db).await?;
+                diesel::sql_query(SLOW).execute(db).await?;
+                Ok(())
+            })
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(slow.is_finished(), "the caller was held up");
+        assert_eq!(slow.await.unwrap().unwrap_err().code, ErrorCode::Unavailable);
+        // The one connection is given up with its statement, and the next caller gets another.
+        store.ping().await.unwrap();
+    }
 }

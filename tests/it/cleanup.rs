@@ -1,6 +1,7 @@
 //! Cleanup jobs: how they begin, go on through whatever comes, and end.
 
 mod ephemeral;
+mod limits;
 mod rights;
 mod targets;
 
@@ -75,7 +76,7 @@ async fn acme(app: &TestApp) -> Client {
 }
 
 /// Adds tasks that ended, with so many rows of log and outputs each.
-async fn add_tasks(
+pub(super) async fn add_tasks(
     database: &TestDatabase,
     repository: &str,
     ids: std::ops::Range<i64>,
@@ -118,7 +119,7 @@ async fn add_tasks(
     database.run(&statements.join(";\n")).await;
 }
 
-async fn count(database: &TestDatabase, table: &str) -> i64 {
+pub(super) async fn count(database: &TestDatabase, table: &str) -> i64 {
     database.number(&format!("SELECT count(*) FROM {table}")).await
 }
 

@@ -14,6 +14,7 @@ mod batching;
 mod cleanup;
 mod command_line;
 mod crashes;
+mod deleting;
 mod http;
 mod lists;
 mod outage;

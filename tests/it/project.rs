@@ -394,11 +394,12 @@ async fn the_documents_of_the_agent_fit_the_schema() {
         } else if document.contains("FetchTaskInput") {
             json!({"waitSeconds": 0})
         } else if document.contains("UpdateTaskInput") {
-            json!({"id": "task_0000000000000", "status": "SUCCEEDED", "outputs": [{"name": "exit_status", "value": "0"}]})
+            let outputs = json!([{"name": "exit_status", "value": "0"}]);
+            json!({"id": "task_0000000000000", "attempt": 1, "status": "SUCCEEDED", "outputs": outputs})
         } else if document.contains("AppendTaskLogInput") {
-            json!({"id": "task_0000000000000", "startLine": 0, "lines": [], "final": true})
+            json!({"id": "task_0000000000000", "attempt": 1, "startLine": 0, "lines": [], "final": true})
         } else if document.contains("ReleaseTaskInput") {
-            json!({"id": "task_0000000000000"})
+            json!({"id": "task_0000000000000", "attempt": 1})
         } else if document.contains("HeartbeatInput") {
             json!({"runningTaskIds": [], "freeSlots": 1})
         } else {

@@ -13,6 +13,7 @@ mod losing;
 mod polling;
 mod queue;
 mod reporting;
+mod sizes;
 mod timeouts;
 mod visibility;
 mod waiting;

@@ -12,6 +12,8 @@ CREATE TABLE label_nodes (
     id BIGINT PRIMARY KEY NOT NULL,
     parent_id BIGINT NOT NULL,
     label TEXT NOT NULL COLLATE "C",
+    -- When a task was last queued with a set that goes through here. What is older than tasks may wait is passed over, and removed.
+    used_at BIGINT NOT NULL DEFAULT 9223372036854775807,
     UNIQUE (parent_id, label)
 );
 
@@ -52,7 +54,9 @@ CREATE TABLE tasks (
     queued_at BIGINT NOT NULL,
     started_at BIGINT,
     finished_at BIGINT,
-    updated_at BIGINT NOT NULL
+    updated_at BIGINT NOT NULL,
+    -- Grows with each change of where it stands: of two records the greater is the newer.
+    revision BIGINT NOT NULL DEFAULT 0
 );
 -- The queue, for runners of the instance, of an account, and of a repository.
 CREATE INDEX tasks_queue ON tasks (label_node, priority DESC, id) WHERE status = 'QUEUED';

@@ -19,6 +19,8 @@ pub enum ClientError {
         code: String,
         /// The sentence for people.
         message: String,
+        /// `extensions.field`: the part of the input that was wrong.
+        field: Option<String>,
         /// When to try again, if the server said so.
         retry_after_seconds: Option<u64>,
     },
@@ -48,6 +50,14 @@ impl ClientError {
             Self::Unreachable(_) => "UNREACHABLE",
             Self::Refused { code, .. } => code,
             Self::Malformed(_) => "MALFORMED",
+        }
+    }
+
+    /// The part of the input that the server named as wrong.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::Refused { field, .. } => field.as_deref(),
+            Self::Unreachable(_) | Self::Malformed(_) => None,
         }
     }
 

@@ -30,10 +30,13 @@ use self::lines::lines_of;
 use self::mask::Mask;
 use self::payload::Payload;
 use self::report::Heard;
-use self::upload::{Delivery, deliver};
+use self::upload::{Delivery, Rest, deliver, deliver_rest};
 
 /// Lines that wait for the server. When there is no room, the script waits too.
 const QUEUE: usize = 256;
+
+/// So many problems of a kind are told one by one.
+const MOST_PROBLEMS: usize = 20;
 
 /// How a task ended for this runner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +89,7 @@ pub(super) async fn perform(shop: Arc<Workshop>, fetched: FetchedTask, assignmen
 /// Hands a task back that was never started.
 pub(super) async fn hand_back(shop: &Workshop, fetched: &FetchedTask) {
     info!(task = fetched.task.id.as_str(), "the task came too late and is handed back");
-    report::hand_back(shop, &fetched.task.id).await;
+    report::hand_back(shop, &fetched.task).await;
 }
 
 /// A task under way.
@@ -134,15 +137,15 @@ impl Execution<'_> {
             let is_leaving = self.assignment.order() == Order::HandBack;
             clock.sleep(if is_leaving { report::PATIENCE_WHEN_LEAVING } else { report::PATIENCE }).await;
         };
-        let id = self.fetched.task.id.as_str();
-        let (mut verdict, delivery) =
-            tokio::join!(self.play(lines), deliver(&self.shop.link, clock, id, self.assignment, received, too_late));
+        let task = &self.fetched.task;
+        let (mut verdict, (delivery, rest)) =
+            tokio::join!(self.play(lines), deliver(&self.shop.link, clock, task, self.assignment, received, too_late));
         let folder = verdict.folder.take();
-        let said = self.conclude(&verdict, delivery).await;
+        let said = self.conclude(&verdict, delivery, rest).await;
         if let Some(folder) = folder
             && let Err(error) = folder.remove().await
         {
-            warn!(task = id, %error, "the folder of the task could not be removed");
+            warn!(task = task.id.as_str(), %error, "the folder of the task could not be removed");
         }
         said
     }
@@ -166,7 +169,7 @@ impl Execution<'_> {
                 self.over.cancel();
                 let mask = Mask::new(self.fetched.job_token.iter().map(ExposeSecret::expose_secret));
                 let notes = Notes { mask: &mask, lines: &lines };
-                for problem in problems {
+                for problem in first_of(problems) {
                     notes.add(&format!("the payload cannot be used: {problem}")).await;
                 }
                 Verdict::unfit(None)
@@ -175,27 +178,41 @@ impl Execution<'_> {
     }
 
     /// Says the last word.
-    async fn conclude(&self, verdict: &Verdict, delivery: Delivery) -> (Outcome, bool) {
-        let id = self.fetched.task.id.as_str();
+    async fn conclude(&self, verdict: &Verdict, delivery: Delivery, rest: Rest) -> (Outcome, bool) {
+        let task = &self.fetched.task;
+        let id = task.id.as_str();
         if delivery == Delivery::Incomplete {
-            warn!(task = id, "a part of the log could not be delivered");
+            warn!(task = id, "the end of the log could not be delivered in time");
         }
         let is_lost = delivery == Delivery::Lost || verdict.end == End::Lost;
         let heard = if is_lost {
             Heard::Lost
         } else if verdict.end == End::HandedBack {
-            report::hand_back(self.shop, id).await;
+            report::hand_back(self.shop, task).await;
             return (Outcome::HandedBack, false);
         } else {
             let outputs = [verdict.of_agent.as_slice(), verdict.of_script.as_slice()];
-            report::report(self.shop, id, self.assignment, verdict.status(), outputs).await
+            report::report(self.shop, task, self.assignment, verdict.status(), outputs).await
         };
         if heard == Heard::Lost {
             warn!(task = id, "the server has taken the task back: it was cancelled, or is with another runner");
             return (Outcome::Lost, false);
         }
+        if delivery == Delivery::Incomplete && heard == Heard::Yes {
+            deliver_rest(&self.shop.link, &self.shop.clock, task, self.assignment, rest).await;
+        }
         (Outcome::Ended(verdict.status()), heard == Heard::Yes)
     }
+}
+
+/// The first problems, and how many there are besides.
+fn first_of(mut problems: Vec<String>) -> Vec<String> {
+    let more = problems.len().saturating_sub(MOST_PROBLEMS);
+    if more > 0 {
+        problems.truncate(MOST_PROBLEMS);
+        problems.push(format!("and {more} more"));
+    }
+    problems
 }
 
 /// Lines of the agent's own in the log of a task.
@@ -210,5 +227,18 @@ impl Notes<'_> {
             // Whoever takes lines takes them until there are no more senders.
             let _ = self.lines.send(line).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_problems_the_first_are_told() {
+        let problems = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>();
+        assert_eq!(first_of(problems(MOST_PROBLEMS)), problems(MOST_PROBLEMS));
+        let told = first_of(problems(MOST_PROBLEMS + 3));
+        assert_eq!((told.len(), told[MOST_PROBLEMS].as_str()), (MOST_PROBLEMS + 1, "and 3 more"));
     }
 }

@@ -9,7 +9,11 @@ use super::mask::Mask;
 /// The file has to fit into one call, with room for what JSON makes longer.
 pub(super) const MAX_BYTES: usize = 64 * 1024;
 
-const MAX_OUTPUTS: usize = 100;
+/// The server keeps 100, and two of them are the agent's.
+const MAX_OUTPUTS: usize = 98;
+
+/// What the server keeps of a value, in bytes.
+const LONGEST_VALUE: usize = 64 * 1024;
 
 const LONGEST_NAME: usize = 100;
 
@@ -57,7 +61,12 @@ fn output(line: &str, mask: &Mask) -> Result<(String, String), &'static str> {
     if mask.apply(name) != name {
         return Err("its name has a secret in it");
     }
-    Ok((name.to_owned(), mask.apply(value).into_owned()))
+    // Only now: what is put in the place of something may be longer than that.
+    let value = mask.apply(value);
+    if value.len() > LONGEST_VALUE {
+        return Err("its value has more than 64 KiB when all that cannot be shown is replaced");
+    }
+    Ok((name.to_owned(), value.into_owned()))
 }
 
 #[cfg(test)]
@@ -100,6 +109,15 @@ mod tests {
         assert_eq!(outputs, [output("ok", "1")]);
         assert_eq!(notes.len(), 5, "{notes:?}");
         assert!(notes[0].starts_with("line 1 of the outputs is left out: it is not name=value"), "{notes:?}");
+    }
+
+    #[test]
+    fn a_value_that_has_become_too_long_is_left_out_alone() {
+        let shown_as_three_bytes = b"\xff".repeat(LONGEST_VALUE / 3 + 1);
+        let content = [b"long=".as_slice(), shown_as_three_bytes.as_slice(), b"\nok=1\n".as_slice()].concat();
+        let (outputs, notes) = parse(&content, &Mask::new([]));
+        assert_eq!(outputs.iter().map(|output| output.name.as_str()).collect::<Vec<_>>(), ["ok"]);
+        assert!(notes.len() == 1 && notes[0].starts_with("line 1 of the outputs is left out: its value"), "{notes:?}");
     }
 
     #[test]

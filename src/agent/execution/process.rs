@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::process::{ExitStatus, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, test_kill_process_group, waitpgid};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 
@@ -44,6 +44,7 @@ impl Process {
 
     /// Whether any process of the group is left. Once none is, none will be.
     pub(super) fn has_rest(&mut self) -> bool {
+        self.reap();
         self.group = self.group.filter(|group| test_kill_process_group(*group).is_ok());
         self.group.is_some()
     }
@@ -56,6 +57,15 @@ impl Process {
     /// Ends every process of the group.
     pub(super) fn kill(&self) {
         self.signal(Signal::KILL);
+    }
+
+    /// What the shell has left behind becomes a child of the agent when that is the first process of a container, and
+    /// would stay in the group for ever, ended or not.
+    fn reap(&self) {
+        // The shell has an id for as long as it was not waited for, and that is not done here.
+        if let Some(group) = self.group.filter(|_| self.child.id().is_none()) {
+            while matches!(waitpgid(group, WaitOptions::NOHANG), Ok(Some(_))) {}
+        }
     }
 
     fn signal(&self, signal: Signal) {

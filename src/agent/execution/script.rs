@@ -13,7 +13,7 @@ use super::folder::Folder;
 use super::outputs;
 use super::payload::Payload;
 use super::process::Process;
-use super::{Execution, Notes, Verdict};
+use super::{Execution, Notes, Verdict, first_of};
 
 /// The longest argument that Linux takes, less the NUL at its end.
 const LONGEST_ARGUMENT: usize = 128 * 1024 - 1;
@@ -103,7 +103,7 @@ async fn read_outputs(folder: &Folder, notes: &Notes<'_>) -> Vec<TaskOutput> {
         Ok(content) => outputs::parse(&content, notes.mask),
         Err(error) => (Vec::new(), vec![format!("the file of outputs could not be read: {error}")]),
     };
-    for problem in problems {
+    for problem in first_of(problems) {
         notes.add(&problem).await;
     }
     found

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc::Receiver;
-use tracing::warn;
+use tokio::sync::mpsc::{self, Receiver};
+use tracing::{debug, warn};
 
 use crate::clock::Clock;
 
 use super::super::assignments::Assignment;
 use super::super::client::ClientError;
 use super::super::link::{Link, is_lost};
-use super::super::operations::AppendTaskLogInput;
+use super::super::operations::{AppendTaskLogInput, Task};
 
 /// How long a line waits for others.
 const FLUSH_AFTER: Duration = Duration::from_millis(200);
@@ -23,15 +23,33 @@ const LARGEST_BATCH: usize = 128 * 1024;
 /// How often the server may take nothing of a batch, or refuse it, before the rest of the log is given up.
 const MOST_SETBACKS: u32 = 5;
 
+/// How long the rest of a log is delivered after its task has ended. The server takes it for a minute.
+const LATE_PATIENCE: Duration = Duration::from_secs(45);
+
+/// How long the attempt may take to mark an end that is missing.
+const LAST_CALL: Duration = Duration::from_secs(2);
+
+/// What stands in a log for an end that is missing.
+const END_IS_MISSING: &str = "rollcall: the end of the log could not be delivered";
+
 /// How the delivery of a log ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
     /// The server has it all.
     Complete,
-    /// Some of it is missing.
+    /// The server has its end. Where lines are missing, others say so.
+    Marked,
+    /// Its end is missing.
     Incomplete,
     /// The runner does not hold the task any more.
     Lost,
+}
+
+/// What is to be delivered when the server knows that the task has ended.
+pub(super) struct Rest {
+    /// The number of its first line.
+    next: u64,
+    lines: Vec<String>,
 }
 
 /// Delivers lines until there are no more of them, or until it is too late.
@@ -40,28 +58,70 @@ pub(super) enum Delivery {
 pub(super) async fn deliver(
     link: &Link,
     clock: &Clock,
-    id: &str,
+    task: &Task,
     assignment: &Assignment,
     mut lines: Receiver<String>,
     too_late: impl Future<Output = ()>,
-) -> Delivery {
-    let upload = Upload { link, clock, id, next: 0, setbacks: 0, batch: Batch::default() };
-    let delivery = tokio::select! {
-        delivery = upload.run(&mut lines) => delivery,
-        () = assignment.forgotten() => Delivery::Lost,
-        () = too_late => Delivery::Incomplete,
+) -> (Delivery, Rest) {
+    let mut upload = Upload::new(link, clock, task, 0);
+    let (delivery, is_late) = tokio::select! {
+        delivery = upload.run(&mut lines) => (delivery, false),
+        () = assignment.forgotten() => (Delivery::Lost, false),
+        () = too_late => (Delivery::Incomplete, true),
     };
     if delivery == Delivery::Lost {
         assignment.forget();
     }
-    while lines.recv().await.is_some() {}
-    delivery
+    // What comes when it is too late is not much: nothing of the script writes any more.
+    let mut rest = Rest { next: upload.next, lines: if is_late { upload.batch.lines } else { Vec::new() } };
+    while let Some(line) = lines.recv().await {
+        if is_late {
+            rest.lines.push(line);
+        }
+    }
+    if delivery == Delivery::Incomplete && !is_late {
+        rest.lines.push(END_IS_MISSING.to_owned());
+    }
+    (delivery, rest)
+}
+
+/// Delivers what could not be delivered before the end of the task was told. When that fails too, the log shall at
+/// least say so.
+pub(super) async fn deliver_rest(link: &Link, clock: &Clock, task: &Task, assignment: &Assignment, rest: Rest) {
+    let mut upload = Upload::new(link, clock, task, rest.next);
+    let (sender, mut lines) = mpsc::channel(rest.lines.len().max(1));
+    for line in rest.lines {
+        // There is room for all of them.
+        let _ = sender.try_send(line);
+    }
+    drop(sender);
+    let delivery = tokio::select! {
+        delivery = upload.run(&mut lines) => delivery,
+        () = assignment.leaving() => Delivery::Incomplete,
+        () = clock.sleep(LATE_PATIENCE) => Delivery::Incomplete,
+    };
+    let id = task.id.as_str();
+    match delivery {
+        Delivery::Complete | Delivery::Marked => debug!(task = id, "the rest of the log was delivered"),
+        Delivery::Lost => warn!(task = id, "the server does not take the rest of the log any more"),
+        Delivery::Incomplete => {
+            let marked = tokio::select! {
+                marked = upload.mark_end() => marked.map_err(|error| error.to_string()),
+                () = clock.sleep(LAST_CALL) => Err("no answer in time".to_owned()),
+            };
+            match marked {
+                Ok(()) => warn!(task = id, "the rest of the log could not be delivered; the log says so"),
+                Err(error) => warn!(task = id, %error, "the rest of the log could not be delivered"),
+            }
+        }
+    }
 }
 
 struct Upload<'a> {
     link: &'a Link,
     clock: &'a Clock,
     id: &'a str,
+    attempt: u32,
     /// The number of the first line that the server does not have.
     next: u64,
     setbacks: u32,
@@ -78,24 +138,26 @@ enum Sent {
     Over(Delivery),
 }
 
-impl Upload<'_> {
-    async fn run(mut self, lines: &mut Receiver<String>) -> Delivery {
+impl<'a> Upload<'a> {
+    fn new(link: &'a Link, clock: &'a Clock, task: &'a Task, next: u64) -> Self {
+        Self { link, clock, id: &task.id, attempt: task.attempt, next, setbacks: 0, batch: Batch::default() }
+    }
+
+    /// Delivers lines until there are no more of them. Dropped, it has lost none: those that the server may not have
+    /// are in the batch.
+    async fn run(&mut self, lines: &mut Receiver<String>) -> Delivery {
+        let link = self.link;
         let mut is_whole = true;
         loop {
             let is_last = self.batch.fill(lines, self.clock).await;
             loop {
-                let input = AppendTaskLogInput {
-                    id: self.id,
-                    start_line: self.next,
-                    lines: &self.batch.lines,
-                    is_final: is_last,
-                };
-                let sent = match self.link.insist(|| self.link.append_log(&input)).await {
+                let input = self.input(self.next, &self.batch.lines, is_last);
+                let answer = link.insist(|| link.append_log(&input)).await;
+                is_whole &= answer.is_ok();
+                let sent = match answer {
                     Ok(acknowledged) => self.note_acknowledged(acknowledged),
-                    Err(error) => {
-                        is_whole = false;
-                        self.note_refused(&error)
-                    }
+                    Err(error) if error.field() == Some("startLine") => self.close_gap(&error).await,
+                    Err(error) => self.note_refused(&error),
                 };
                 match sent {
                     Sent::All => break,
@@ -105,9 +167,45 @@ impl Upload<'_> {
                 self.clock.sleep(FLUSH_AFTER).await;
             }
             if is_last {
-                return if is_whole { Delivery::Complete } else { Delivery::Incomplete };
+                return if is_whole { Delivery::Complete } else { Delivery::Marked };
             }
         }
+    }
+
+    fn input<'l>(&'l self, start_line: u64, lines: &'l [String], is_final: bool) -> AppendTaskLogInput<'l> {
+        AppendTaskLogInput { id: self.id, attempt: self.attempt, start_line, lines, is_final }
+    }
+
+    /// Asks how many lines the server has.
+    async fn ask(&self) -> Result<u64, ClientError> {
+        self.link.append_log(&self.input(0, &[], false)).await
+    }
+
+    /// Says at the end of the log that there would be more, in one attempt.
+    async fn mark_end(&self) -> Result<(), ClientError> {
+        let next = self.ask().await?;
+        let lines = [END_IS_MISSING.to_owned()];
+        self.link.append_log(&self.input(next, &lines, true)).await?;
+        Ok(())
+    }
+
+    /// The server lacks lines that it had: its data may be those of a backup. It gets what is still here.
+    async fn close_gap(&mut self, error: &ClientError) -> Sent {
+        let (link, this) = (self.link, &*self);
+        let asked = link.insist(|| this.ask()).await;
+        match asked {
+            Ok(acknowledged) if acknowledged < self.next => self.go_back(acknowledged),
+            Ok(_) => self.note_refused(error),
+            Err(error) => self.note_refused(&error),
+        }
+    }
+
+    fn go_back(&mut self, acknowledged: u64) -> Sent {
+        let count = self.next - acknowledged;
+        warn!(task = self.id, count, "the server has lost lines of the log");
+        self.next = acknowledged;
+        self.batch.push_first(format!("rollcall: {count} lines of the log were lost by the server"));
+        self.note_setback()
     }
 
     /// Leaves what the server has not got. It may have taken a part, or have lost what it had.
@@ -175,6 +273,11 @@ impl Batch {
         self.lines.push(line);
     }
 
+    fn push_first(&mut self, line: String) {
+        self.size += json_size(&line);
+        self.lines.insert(0, line);
+    }
+
     fn clear(&mut self) {
         self.lines.clear();
         self.size = 0;
@@ -196,25 +299,30 @@ fn json_size(line: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::mpsc;
+    use std::sync::Arc;
 
+    use super::super::super::assignments::Assignments;
     use super::super::super::client::GraphqlClient;
     use super::*;
     use crate::clock::Timestamp;
     use crate::rng::Rng;
 
     fn refused(code: &str) -> ClientError {
-        ClientError::Refused { code: code.to_owned(), message: String::new(), retry_after_seconds: None }
+        ClientError::Refused { code: code.to_owned(), message: String::new(), field: None, retry_after_seconds: None }
+    }
+
+    fn link(clock: &Clock) -> Link {
+        Link::new(GraphqlClient::new("http://127.0.0.1:1").unwrap(), clock.clone(), Rng::seeded(1))
     }
 
     fn with_upload(lines: &[&str], check: impl FnOnce(&mut Upload<'_>)) {
         let clock = Clock::system();
-        let link = Link::new(GraphqlClient::new("http://127.0.0.1:1").unwrap(), clock.clone(), Rng::seeded(1));
+        let link = link(&clock);
         let mut batch = Batch::default();
         for line in lines {
             batch.push((*line).to_owned());
         }
-        check(&mut Upload { link: &link, clock: &clock, id: "T_1", next: 10, setbacks: 0, batch });
+        check(&mut Upload { link: &link, clock: &clock, id: "T_1", attempt: 1, next: 10, setbacks: 0, batch });
     }
 
     #[tokio::test]
@@ -264,6 +372,36 @@ mod tests {
             assert!(matches!(upload.note_acknowledged(7), Sent::Part));
             assert_eq!((upload.next, upload.batch.lines.len()), (7, 1));
         });
+    }
+
+    #[test]
+    fn what_the_server_has_lost_is_marked_and_what_is_here_is_kept() {
+        with_upload(&["a", "b"], |upload| {
+            assert!(matches!(upload.go_back(7), Sent::Part));
+            let lines = ["rollcall: 3 lines of the log were lost by the server", "a", "b"];
+            assert_eq!((upload.next, upload.batch.lines.join("\n")), (7, lines.join("\n")));
+        });
+    }
+
+    #[tokio::test]
+    async fn what_was_not_delivered_in_time_is_kept() {
+        let clock = Clock::system();
+        // It never gets a session, and so everything waits.
+        let link = link(&clock);
+        let assignment = Arc::new(Assignments::new(1, false)).take("T_1");
+        let task: Task = serde_json::from_value(serde_json::json!({
+            "id": "T_1", "name": "build", "payload": {}, "attempt": 1, "timeoutSeconds": 60,
+            "repository": {"path": "acme/api"},
+        }))
+        .unwrap();
+        let (sender, lines) = mpsc::channel(1_000);
+        for number in 0..=MOST_LINES {
+            sender.send(number.to_string()).await.unwrap();
+        }
+        drop(sender);
+        let (delivery, rest) = deliver(&link, &clock, &task, &assignment, lines, std::future::ready(())).await;
+        let expected: Vec<String> = (0..=MOST_LINES).map(|number| number.to_string()).collect();
+        assert_eq!((delivery, rest.next, rest.lines), (Delivery::Incomplete, 0, expected));
     }
 
     #[test]

@@ -78,6 +78,8 @@ pub(in crate::agent) struct TaskRepository {
 #[derive(Serialize)]
 pub(in crate::agent) struct UpdateTaskInput<'a> {
     pub(in crate::agent) id: &'a str,
+    /// Which attempt at the task speaks: what is left of one must not speak for the next.
+    pub(in crate::agent) attempt: u32,
     pub(in crate::agent) status: TaskStatus,
     pub(in crate::agent) outputs: &'a [TaskOutput],
 }
@@ -102,6 +104,7 @@ pub(in crate::agent) struct TaskOutput {
 #[serde(rename_all = "camelCase")]
 pub(in crate::agent) struct AppendTaskLogInput<'a> {
     pub(in crate::agent) id: &'a str,
+    pub(in crate::agent) attempt: u32,
     /// The number of the first line, from 0.
     pub(in crate::agent) start_line: u64,
     pub(in crate::agent) lines: &'a [String],
@@ -126,6 +129,7 @@ pub(in crate::agent) struct AppendTaskLogAnswer {
 #[derive(Serialize)]
 pub(in crate::agent) struct ReleaseTaskInput<'a> {
     pub(in crate::agent) id: &'a str,
+    pub(in crate::agent) attempt: u32,
 }
 
 #[cfg(test)]
@@ -158,12 +162,15 @@ mod tests {
     #[test]
     fn what_is_sent_has_the_names_of_the_schema() {
         let lines = ["a".to_owned()];
-        let input = AppendTaskLogInput { id: "T_1", start_line: 3, lines: &lines, is_final: true };
-        let expected = json!({"id": "T_1", "startLine": 3, "lines": ["a"], "final": true});
+        let input = AppendTaskLogInput { id: "T_1", attempt: 2, start_line: 3, lines: &lines, is_final: true };
+        let expected = json!({"id": "T_1", "attempt": 2, "startLine": 3, "lines": ["a"], "final": true});
         assert_eq!(serde_json::to_value(input).unwrap(), expected);
         let outputs = [TaskOutput { name: "a".to_owned(), value: "b".to_owned() }];
-        let input = UpdateTaskInput { id: "T_1", status: TaskStatus::Succeeded, outputs: &outputs };
-        let expected = json!({"id": "T_1", "status": "SUCCEEDED", "outputs": [{"name": "a", "value": "b"}]});
+        let input = UpdateTaskInput { id: "T_1", attempt: 2, status: TaskStatus::Succeeded, outputs: &outputs };
+        let outputs = json!([{"name": "a", "value": "b"}]);
+        let expected = json!({"id": "T_1", "attempt": 2, "status": "SUCCEEDED", "outputs": outputs});
         assert_eq!(serde_json::to_value(input).unwrap(), expected);
+        let input = ReleaseTaskInput { id: "T_1", attempt: 2 };
+        assert_eq!(serde_json::to_value(input).unwrap(), json!({"id": "T_1", "attempt": 2}));
     }
 }

@@ -26,6 +26,13 @@ use crate::store::models::{CleanupJobRow, ScopeRow};
 
 /// Greatest age that can be asked for, in seconds: a hundred years.
 const LONGEST_AGE: i64 = 100 * 365 * 24 * 3600;
+/// Open jobs that an account may have, and that a user may have started, before another is refused. Several that are
+/// started at the same moment may be a few more.
+const MOST_OPEN: i64 = 20;
+/// Jobs of an account that are kept after their end: the newest.
+const KEPT: i64 = 1_000;
+/// Older ones that are removed at once.
+const PRUNED_AT_ONCE: i64 = 500;
 
 /// Wakes the worker of this process when a job was started.
 #[derive(Debug, Default)]
@@ -122,7 +129,7 @@ impl Fleet {
     /// the scope may.
     ///
     /// # Errors
-    /// `BAD_USER_INPUT`, `NOT_FOUND`, `FORBIDDEN`, `UNAUTHENTICATED`.
+    /// `BAD_USER_INPUT`, `NOT_FOUND`, `FORBIDDEN`, `UNAUTHENTICATED`; `CONFLICT` when too many are open.
     pub async fn start_cleanup(
         &self,
         actor: &Actor,
@@ -228,7 +235,18 @@ impl Fleet {
             finished_at: None,
         };
         let stored = row.clone();
-        let busy = transact!(self.store, |db, queries| queries::cleanup::insert(db, stored, &targets).await)?;
+        let busy = transact!(self.store, |db, queries| {
+            // The worker takes one after the other: nobody is to have it for himself. Those of the schedule go first.
+            if !stored.is_scheduled
+                && queries::cleanup::count_open(db, stored.owner_id, stored.started_by).await? >= MOST_OPEN
+            {
+                return Err(AppError::conflict(format!(
+                    "{MOST_OPEN} cleanup jobs of this account, or of yours, are open already. Wait until some have \
+                     ended, cancel some (cancelCleanup), or clean up in the account and not in each repository."
+                )));
+            }
+            queries::cleanup::insert(db, stored, &targets).await
+        })?;
         if let Some((target, job_id)) = busy {
             return Ok(CleanupStart::Busy { target, job_id });
         }
@@ -251,7 +269,21 @@ impl Fleet {
         let job = transact!(self.store, |db, queries| queries::cleanup::cancel(db, id, now).await)?;
         let job = job.ok_or_else(missing)?;
         self.tell_cleanup(&job);
+        if job.finished_at.is_some() {
+            self.prune_cleanups(job.owner_id).await;
+        }
         Ok(job)
+    }
+
+    /// Removes the oldest jobs of an account, after another has ended. It is done in a transaction of its own, since
+    /// rows are locked in the order of identifiers; where it fails, the next job that ends tries again.
+    async fn prune_cleanups(&self, owner_id: i64) {
+        let pruned =
+            transact!(self.store, |db, queries| queries::cleanup::prune(db, owner_id, KEPT, PRUNED_AT_ONCE).await);
+        if let Err(error) = pruned {
+            let cause = error.source.as_ref().map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(cause, "old cleanup jobs could not be removed: {error}");
+        }
     }
 
     /// Checks that an actor may read cleanup jobs at all: those of what it manages.

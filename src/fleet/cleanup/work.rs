@@ -6,6 +6,7 @@ use super::{CleanupResult, results_of, written};
 use crate::clock::Timestamp;
 use crate::error::{AppError, ErrorCode, Result};
 use crate::model::{CleanupStatus, CleanupTarget};
+use crate::store::is_too_late;
 use crate::store::lists::Reach;
 use crate::store::models::{CleanupHold, CleanupJobRow, CleanupProgress, RunnerFacts, Swept};
 
@@ -40,11 +41,14 @@ pub struct CleanupWork {
     job: CleanupJobRow,
     results: Vec<CleanupResult>,
     holder: String,
+    /// Whether it was counted what there is to do, or there was no time for that.
+    is_counted: bool,
 }
 
 impl CleanupWork {
     fn new(job: CleanupJobRow, holder: &str) -> Result<Self> {
-        Ok(Self { results: results_of(&job)?, job, holder: holder.to_owned() })
+        let is_counted = job.total.is_some() || job.examined > 0 || job.target_number > 0 || job.row_cursor > 0;
+        Ok(Self { results: results_of(&job)?, job, holder: holder.to_owned(), is_counted })
     }
 
     /// Which job it is.
@@ -100,7 +104,7 @@ impl CleanupWork {
 }
 
 impl Fleet {
-    /// Takes the oldest job that nobody works on.
+    /// Takes a job that nobody works on: one of the schedule if there is one, and the oldest.
     ///
     /// # Errors
     /// `UNAVAILABLE`.
@@ -133,7 +137,7 @@ impl Fleet {
         if work.job.cancel_requested {
             return self.finish_cleanup(work, CleanupStatus::Cancelled).await;
         }
-        if work.job.total.is_none() {
+        if !work.is_counted {
             return self.count_cleanup(work).await;
         }
         let Some(aim) = work.current().map(|result| self.aim(work, result)) else {
@@ -155,18 +159,27 @@ impl Fleet {
         Aim::new(result.target, within, result.older_than_seconds, as_of, self.settings.ephemeral.ttl)
     }
 
-    /// Counts what there is to look at.
+    /// Counts what there is to look at. Where that takes too long the job goes on without, or it would never begin.
     async fn count_cleanup(&self, work: &mut CleanupWork) -> Result<CleanupStep> {
         if work.results.iter().any(|result| is_of_runners(result.target)) {
             // The database decides whom to look at, so it has to know what memory knows.
             self.presence.write(&self.store).await?;
         }
-        let mut total = 0;
+        let mut total = Some(0);
         for result in &work.results {
-            total += self.cleanup_total(&self.aim(work, result)).await?;
+            match self.cleanup_total(&self.aim(work, result)).await {
+                Ok(count) => total = total.map(|total| total + count),
+                Err(error) if is_too_late(&error) => {
+                    tracing::warn!(job = work.job.id, "there is too much for a cleanup job to count it first");
+                    total = None;
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
         }
         let mut next = work.clone();
-        next.job.total = Some(total);
+        next.job.total = total;
+        next.is_counted = true;
         self.advance_cleanup(work, next).await
     }
 
@@ -241,7 +254,9 @@ impl Fleet {
         let (id, holder, until) = (work.job.id, work.holder.clone(), self.lease_until());
         let job = transact!(self.store, |db, queries| queries::cleanup::renew(db, id, &holder, until).await)?;
         let Some(job) = job else { return Ok(CleanupStep::Ended) };
+        let is_counted = work.is_counted;
         *work = CleanupWork::new(job, &work.holder)?;
+        work.is_counted |= is_counted;
         Ok(CleanupStep::Turn)
     }
 
@@ -279,6 +294,7 @@ impl Fleet {
             self.tell_cleanup(&job);
             let (examined, deleted) = (job.examined, job.deleted);
             tracing::info!(job = id, status = %job.status, examined, deleted, "a cleanup job ended");
+            self.prune_cleanups(job.owner_id).await;
         }
         Ok(())
     }

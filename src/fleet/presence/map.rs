@@ -259,13 +259,15 @@ impl Map {
     }
 
     /// Brings a runner's group in line with what it could do.
-    fn regroup(&mut self, id: i64) {
-        let Some(entry) = self.entries.get_mut(&id) else { return };
+    fn regroup(&mut self, id: i64) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
         let verdict = entry.could_work();
-        if verdict != entry.verdict {
-            self.groups.change(entry.scope_id, &entry.labels, entry.verdict, verdict);
-            entry.verdict = verdict;
+        if verdict == entry.verdict {
+            return false;
         }
+        self.groups.change(entry.scope_id, &entry.labels, entry.verdict, verdict);
+        entry.verdict = verdict;
+        true
     }
 
     /// The runner carries other labels.
@@ -292,11 +294,12 @@ impl Map {
     }
 
     /// The runner could take so many more tasks, it says.
-    pub(super) fn set_free_slots(&mut self, id: i64, free: u16) {
-        if let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.free_slots != Some(free)) {
-            entry.free_slots = Some(free);
-            self.regroup(id);
-        }
+    pub(super) fn set_free_slots(&mut self, id: i64, free: u16) -> bool {
+        let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.free_slots != Some(free)) else {
+            return false;
+        };
+        entry.free_slots = Some(free);
+        self.regroup(id)
     }
 
     /// An ephemeral runner took its task, or gave it up before it had it.

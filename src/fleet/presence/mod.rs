@@ -102,9 +102,9 @@ impl Presence {
         self.change(|map| map.set_running(id, running, now));
     }
 
-    /// A runner could take so many more tasks, it says.
-    pub fn set_free_slots(&self, id: i64, free: u16) {
-        self.0.map.lock().set_free_slots(id, free);
+    /// A runner could take so many more tasks, it says; returns whether that changes what it could do.
+    pub fn set_free_slots(&self, id: i64, free: u16) -> bool {
+        self.0.map.lock().set_free_slots(id, free)
     }
 
     /// An ephemeral runner took its one task, or gave it up before it had it.

@@ -6,12 +6,12 @@ use futures_util::StreamExt as _;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
-use super::dispatch::{Ticket, Via, covers};
+use super::dispatch::{Ticket, Via};
 use super::machine::Input;
-use super::{Moved, changes, plan};
+use super::{Moved, changes, plan, relabelled};
 use crate::auth::{Actor, RunnerActor};
 use crate::error::{AppError, Result};
-use crate::events::{AccessChange, Event, EventKind, Topic};
+use crate::events::{EventKind, Topic};
 use crate::fleet::Fleet;
 use crate::fleet::presence::Profile;
 use crate::model::PlacementVerdict;
@@ -20,8 +20,11 @@ use crate::store::models::TaskRow;
 
 /// Longest wait of one call, in seconds.
 const LONGEST_WAIT: i64 = 30;
-/// Looks at the head of the queue in one transaction: others may be taking what was seen there.
-const MOST_LOOKS: usize = 50;
+/// Looks at the head of the queue in one transaction: others may be taking what was seen there. What is left over is looked after
+/// a moment later.
+const MOST_LOOKS: usize = 5;
+/// When a task is offered again of which it is not certain that somebody has it.
+const CHECK_AFTER: Duration = Duration::from_secs(1);
 
 /// A task on its way to a runner.
 #[derive(Clone, Debug)]
@@ -73,30 +76,26 @@ impl Fleet {
         }
         let wait = Duration::from_secs(u64::try_from(wait_seconds).unwrap_or(0));
         let deadline = self.now() + wait;
-        let mut access = self.bus.subscribe(&[EventKind::Access], [Topic::Everything]);
+        let mut access = self.bus.subscribe(&[EventKind::Access], [Topic::Runner(runner.id)]);
         let profile = self.profile(&runner)?;
         // First the place among those who wait, then the look: a task that is committed meanwhile is offered.
         let ticket = self.dispatch.join(runner.id, profile.scope_id, profile.labels, Via::Fetch);
+        let mut hear_at = self.now() + self.hearing_interval();
         loop {
+            let offered = ticket.begin();
             let profile = self.profile(&runner)?;
-            ticket.listen(profile.labels.clone());
-            let offered = ticket.take_offer();
+            ticket.carry(&profile.labels);
             match self.claim(&runner, &profile).await {
                 Ok(Claim::Got(fetched)) => return Ok(self.deliver(*fetched, offered, &ticket, caller_gone).await),
-                Ok(Claim::Nothing) => {
-                    // Somebody else has it, unless the runner has lost the labels for it.
-                    if let Some(offer) = offered.filter(|offer| !covers(&profile.labels, offer.labels())) {
+                // Usually somebody else has it; but it may be that it only seemed so.
+                Ok(Claim::Nothing) => self.check_soon(offered),
+                Ok(Claim::NotNow) => {
+                    for offer in [offered, ticket.step_aside()].into_iter().flatten() {
                         self.pass_on(offer);
                     }
-                }
-                Ok(Claim::NotNow) => {
-                    let offers = [offered, ticket.step_aside()];
-                    offers.into_iter().flatten().for_each(|offer| self.pass_on(offer));
                 }
                 Err(error) => {
-                    if let Some(offer) = offered {
-                        self.pass_on(offer);
-                    }
+                    self.check_soon(offered);
                     return Err(error);
                 }
             }
@@ -104,28 +103,28 @@ impl Fleet {
                 return Ok(None);
             }
             loop {
-                let hear = self.clock.sleep(self.hearing_interval());
                 tokio::select! {
                     biased;
                     () = caller_gone.cancelled() => return Ok(None),
-                    change = access.next() => {
-                        let is_mine = match change {
-                            Some(Ok(change)) => {
-                                matches!(change.event, Event::AccessChanged(AccessChange::Runner(id)) if id == runner.id)
-                            }
-                            _ => true,
-                        };
-                        if is_mine {
-                            self.authenticator.again(actor).await?;
-                        }
-                    }
+                    // Its token was rotated, it was removed, or so many such things happened that some were missed.
+                    _ = access.next() => { self.authenticator.again(actor).await?; }
                     () = ticket.called() => break,
                     () = self.closing.cancelled() => return Ok(None),
                     () = self.clock.sleep_until(deadline) => return Ok(None),
                     // Whoever waits is here.
-                    () = hear => { self.presence.hear(runner.id); }
+                    () = self.clock.sleep_until(hear_at) => {
+                        hear_at = self.now() + self.hearing_interval();
+                        self.presence.hear(runner.id);
+                    }
                 }
             }
+        }
+    }
+
+    /// A task is offered again in a moment, if it still waits then.
+    fn check_soon(&self, offer: Option<super::Offer>) {
+        if let Some(offer) = offer {
+            self.dispatch.check_later(offer, self.now() + CHECK_AFTER);
         }
     }
 
@@ -159,31 +158,39 @@ impl Fleet {
         None
     }
 
-    /// A task never reached its runner: it goes back as if it had not been given out.
+    /// A task never reached its runner: it goes back as if it had not been given out, and so does the one task of an ephemeral
+    /// runner.
     async fn take_back(&self, task: &TaskRow) -> Result<()> {
-        let (id, attempt, runner_id) = (task.id, task.attempt, task.runner_id);
-        let is_same = move |now: &TaskRow| {
-            if now.attempt == attempt && now.runner_id == runner_id {
-                Ok(())
-            } else {
-                Err(AppError::conflict("The task went on."))
-            }
-        };
-        self.step_task(id, Input::Undelivered, is_same).await?;
-        if let Some(runner_id) = runner_id {
-            transact!(self.store, |db, queries| queries::runners::set_used(db, runner_id, None).await)?;
+        let (id, attempt) = (task.id, task.attempt);
+        let Some(runner_id) = task.runner_id else { return Ok(()) };
+        let (now, times, ids) = (self.now(), self.settings.tasks.times, self.ids.clone());
+        let moved = transact!(self.store, |db, queries| {
+            queries::runners::lock_for_work(db, runner_id).await?;
+            let before = queries::tasks::lock(db, id).await?;
+            let before = before.filter(|now| now.attempt == attempt && now.runner_id == Some(runner_id));
+            let Some(before) = before.filter(|now| now.status.is_held()) else { return Ok(None) };
+            let Some(plan) = plan::plan(&before, Input::Undelivered, now, &times)? else { return Ok(None) };
+            let mut changes = changes!(queries, &before, &plan, now.as_micros());
+            changes.label_node = relabelled!(db, queries, &before, &plan, now, ids);
+            let after = queries::tasks::apply(db, id, changes).await?;
+            queries::runners::set_used(db, runner_id, None).await?;
+            Ok(Some(Moved { before, after }))
+        });
+        if let Some(moved) = self.doubting(moved)? {
             self.presence.set_used(runner_id, false);
+            self.task_moved(&moved);
         }
         Ok(())
     }
 
     async fn claim(&self, runner: &RunnerActor, profile: &Profile) -> Result<Claim> {
-        if matches!(profile.verdict, PlacementVerdict::Disabled | PlacementVerdict::EphemeralUsed) {
+        if profile.verdict == PlacementVerdict::Disabled {
             return Ok(Claim::NotNow);
         }
         let reach = Reach::of(profile.scope_id, profile.owner_id);
         let labels = profile.labels.clone();
-        let heads = read!(self.store, |db, queries| queries::tasks::queue_heads(db, reach, &labels).await)?;
+        let since = self.labels_used_since();
+        let heads = read!(self.store, |db, queries| queries::tasks::queue_heads(db, reach, &labels, since).await)?;
         if heads.is_empty() {
             return Ok(Claim::Nothing);
         }
@@ -197,12 +204,15 @@ impl Fleet {
         };
         self.presence.set_used(runner.id, true);
         self.presence.work(runner.id);
+        // Its stream tells it of no more than it has room for.
+        self.dispatch.look_again(runner.id);
         Ok(Claim::Got(Box::new(fetched)))
     }
 
     /// Takes the first task that the runner can run, in one transaction that locks the runner and then the task.
     async fn take(&self, runner_id: i64, reach: Reach) -> Result<Taken> {
         let (now, times, fleet) = (self.now(), self.settings.tasks.times, self.clone());
+        let since = self.labels_used_since();
         transact!(self.store, |db, queries| {
             let mut taken = Taken::default();
             let runner = queries::runners::lock_for_work(db, runner_id).await?;
@@ -213,7 +223,7 @@ impl Fleet {
             let labels = queries::runners::labels(db, vec![runner_id]).await?;
             let labels: Vec<String> = labels.into_iter().map(|(_, label)| label).collect();
             for _ in 0..MOST_LOOKS {
-                let heads = queries::tasks::queue_heads(db, reach, &labels).await?;
+                let heads = queries::tasks::queue_heads(db, reach, &labels, since).await?;
                 if heads.is_empty() {
                     break;
                 }

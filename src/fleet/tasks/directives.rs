@@ -8,7 +8,7 @@ use super::dispatch::{Ticket, Via};
 use crate::auth::{Actor, RunnerActor};
 use crate::clock::Timestamp;
 use crate::error::Result;
-use crate::events::{AccessChange, Directive, Event, EventKind, Subscription, Topic};
+use crate::events::{Directive, Event, EventKind, Subscription, Topic};
 use crate::fleet::Fleet;
 use crate::model::PlacementVerdict;
 use crate::store::lists::Reach;
@@ -26,6 +26,8 @@ pub struct DirectiveStream {
     hear_at: Timestamp,
     /// The end of the token's life that was told, so that it is told once.
     told_rotation: Option<Timestamp>,
+    needs_check: bool,
+    needs_look: bool,
     is_over: bool,
 }
 
@@ -38,7 +40,7 @@ impl Fleet {
         let runner = *actor.runner()?;
         let profile = self.profile(&runner)?;
         let mut stream = DirectiveStream {
-            access: self.bus.subscribe(&[EventKind::Access], [Topic::Everything]),
+            access: self.bus.subscribe(&[EventKind::Access], [Topic::Runner(runner.id)]),
             events: self.bus.subscribe(&[EventKind::Directive], [Topic::Runner(runner.id)]),
             ticket: self.dispatch.join(runner.id, profile.scope_id, profile.labels, Via::Stream),
             fleet: self.clone(),
@@ -47,10 +49,11 @@ impl Fleet {
             ready: VecDeque::new(),
             hear_at: self.now(),
             told_rotation: None,
+            needs_check: false,
+            needs_look: true,
             is_over: false,
         };
         stream.ready.extend(self.standing_directives(runner.id, None));
-        stream.look().await?;
         Ok(stream)
     }
 
@@ -91,14 +94,31 @@ impl DirectiveStream {
             if self.is_over {
                 return None;
             }
-            if let Err(error) = self.wait().await {
+            if let Err(error) = self.check().await {
                 self.is_over = true;
                 return Some(Err(error));
+            }
+            if self.ready.is_empty() {
+                self.wait().await;
             }
         }
     }
 
-    async fn wait(&mut self) -> Result<()> {
+    /// Does what an event asked for. Fields and not the events themselves tell of it, since whoever waits for the next directive
+    /// may give up in the middle.
+    async fn check(&mut self) -> Result<()> {
+        if self.needs_check {
+            self.actor = self.fleet.authenticator.again(&self.actor).await?;
+            self.needs_check = false;
+        }
+        if self.needs_look {
+            self.look().await?;
+            self.needs_look = false;
+        }
+        Ok(())
+    }
+
+    async fn wait(&mut self) {
         let clock = self.fleet.clock.clone();
         let expires_at = self.runner.expires_at;
         let expiry = {
@@ -112,18 +132,8 @@ impl DirectiveStream {
         };
         tokio::select! {
             biased;
-            change = self.access.next() => {
-                let is_mine = match change {
-                    Some(Ok(change)) => {
-                        matches!(change.event, Event::AccessChanged(AccessChange::Runner(id)) if id == self.runner.id)
-                    }
-                    _ => true,
-                };
-                if is_mine {
-                    self.actor = self.fleet.authenticator.again(&self.actor).await?;
-                }
-            }
-            () = expiry => self.actor = self.fleet.authenticator.again(&self.actor).await?,
+            _ = self.access.next() => self.needs_check = true,
+            () = expiry => self.needs_check = true,
             event = self.events.next() => match event {
                 Some(Ok(occurrence)) => {
                     if let Event::Directed(directive) = &occurrence.event {
@@ -133,7 +143,7 @@ impl DirectiveStream {
                 // What was missed is told from what is true now.
                 _ => self.ready.extend(self.fleet.standing_directives(self.runner.id, None)),
             },
-            () = self.ticket.called() => self.look().await?,
+            () = self.ticket.called() => self.needs_look = true,
             () = clock.sleep_until(self.hear_at) => {
                 self.hear_at = self.fleet.now() + self.fleet.hearing_interval();
                 if let Some(known) = self.fleet.presence.heartbeat(self.runner.id) {
@@ -145,21 +155,26 @@ impl DirectiveStream {
                 }
             }
         }
-        Ok(())
     }
 
     /// Looks whether there is work, and tells of it if the runner has room.
     async fn look(&mut self) -> Result<()> {
-        let profile = self.fleet.profile(&self.runner)?;
-        self.ticket.listen(profile.labels.clone());
         // What was offered is for whoever fetches first; if nobody does, it is offered again.
-        drop(self.ticket.take_offer());
+        drop(self.ticket.begin());
+        let profile = self.fleet.profile(&self.runner)?;
+        self.ticket.carry(&profile.labels);
         if profile.verdict != PlacementVerdict::Ready {
+            // Whatever makes it ready calls it.
+            if let Some(offer) = self.ticket.step_aside() {
+                self.fleet.pass_on(offer);
+            }
             return Ok(());
         }
         let reach = Reach::of(profile.scope_id, profile.owner_id);
         let labels = profile.labels;
-        let heads = read!(self.fleet.store, |db, queries| queries::tasks::queue_heads(db, reach, &labels).await)?;
+        let since = self.fleet.labels_used_since();
+        let heads =
+            read!(self.fleet.store, |db, queries| queries::tasks::queue_heads(db, reach, &labels, since).await)?;
         if !heads.is_empty() {
             self.ready.push_back(Directive::TaskAvailable);
         }

@@ -4,7 +4,7 @@
 //! them sees the other, so no wake-up is lost between looking and waiting. An offer that its runner does not use (it went away, it
 //! took another task) goes on to the next.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,10 +39,6 @@ impl Offer {
             told: Vec::new(),
         }
     }
-
-    pub(super) fn labels(&self) -> &[String] {
-        &self.labels
-    }
 }
 
 /// How a runner waits.
@@ -62,10 +58,12 @@ pub struct Dispatch(Arc<Mutex<Waiting>>);
 struct Waiting {
     next_key: u64,
     tickets: HashMap<u64, Entry>,
+    of_runner: HashMap<i64, BTreeSet<u64>>,
     fetching: Places,
     streaming: Places,
-    /// Tasks that a runner on a stream was told of, until when it may take them.
-    told: VecDeque<(Timestamp, Offer)>,
+    /// Tasks to be offered again then, if they still wait: a runner on a stream was told of them, or it is not certain who has
+    /// them.
+    later: Vec<(Timestamp, Offer)>,
 }
 
 /// Waiting tickets by scope and labels, so that choosing one looks at sets of labels and not at runners.
@@ -134,6 +132,13 @@ impl Waiting {
         fitting.filter_map(|(_, keys)| first(keys)).min()
     }
 
+    fn call(&mut self, key: u64) {
+        if let Some(entry) = self.tickets.get_mut(&key) {
+            entry.look_again = true;
+            entry.notify.notify_one();
+        }
+    }
+
     fn give(&mut self, key: u64, offer: Offer) {
         self.unlist(key);
         if let Some(entry) = self.tickets.get_mut(&key) {
@@ -167,6 +172,7 @@ impl Dispatch {
             notify: notify.clone(),
         };
         waiting.tickets.insert(key, entry);
+        waiting.of_runner.entry(runner_id).or_default().insert(key);
         waiting.list(key);
         Ticket { dispatch: self.clone(), key, notify }
     }
@@ -186,7 +192,7 @@ impl Dispatch {
         }
         if let Some(key) = chosen {
             offer.told.extend(waiting.tickets.get(&key).map(|entry| entry.runner_id));
-            waiting.told.push_back((now + TOLD_FOR, offer.clone()));
+            waiting.later.push((now + TOLD_FOR, offer.clone()));
             waiting.give(key, offer);
         }
     }
@@ -194,20 +200,33 @@ impl Dispatch {
     /// Something about a runner changed that decides what it can take: it looks again, by its labels as they are now.
     pub(in crate::fleet) fn look_again(&self, runner_id: i64) {
         let mut waiting = self.0.lock();
-        for entry in waiting.tickets.values_mut().filter(|entry| entry.runner_id == runner_id) {
-            entry.look_again = true;
-            entry.notify.notify_one();
+        let keys: Vec<u64> = waiting.of_runner.get(&runner_id).into_iter().flatten().copied().collect();
+        for key in keys {
+            waiting.call(key);
         }
     }
 
-    /// Tasks that a runner was told of and may not have taken.
+    /// There may be tasks that nobody was told of: everyone looks again.
+    pub(super) fn all_look_again(&self) {
+        let mut waiting = self.0.lock();
+        let keys: Vec<u64> = waiting.tickets.keys().copied().collect();
+        for key in keys {
+            waiting.call(key);
+        }
+    }
+
+    /// A task is to be offered again then, if it still waits.
+    pub(super) fn check_later(&self, offer: Offer, at: Timestamp) {
+        self.0.lock().later.push((at, offer));
+    }
+
+    /// Tasks to be offered again now, if they still wait.
     pub(super) fn overdue(&self, now: Timestamp) -> Vec<Offer> {
         let mut waiting = self.0.lock();
-        let mut overdue = Vec::new();
-        while waiting.told.front().is_some_and(|(until, _)| *until <= now) {
-            overdue.extend(waiting.told.pop_front().map(|(_, offer)| offer));
-        }
-        overdue
+        let (due, later) = std::mem::take(&mut waiting.later).into_iter().partition(|(at, _)| *at <= now);
+        waiting.later = later;
+        let due: Vec<(Timestamp, Offer)> = due;
+        due.into_iter().map(|(_, offer)| offer).collect()
     }
 
     /// How many runners wait in calls, and on streams.
@@ -234,15 +253,31 @@ impl Ticket {
         }
     }
 
-    /// Before a look into the queue: from here on offers are taken again. What was offered before is what the look is for.
-    pub(super) fn listen(&self, labels: Arc<[String]>) {
+    /// Before a look into the queue: from here on offers are taken again. Returns what was offered before, which the look is for.
+    /// What decides about the runner is to be read after this: a change of it calls again.
+    pub(super) fn begin(&self) -> Option<Offer> {
         let mut waiting = self.dispatch.0.lock();
-        waiting.unlist(self.key);
-        if let Some(entry) = waiting.tickets.get_mut(&self.key) {
-            entry.labels = labels;
-            entry.look_again = false;
-        }
+        let entry = waiting.tickets.get_mut(&self.key)?;
+        entry.look_again = false;
+        let offer = entry.offer.take();
         waiting.list(self.key);
+        offer
+    }
+
+    /// The runner carries these labels.
+    pub(super) fn carry(&self, labels: &Arc<[String]>) {
+        let mut waiting = self.dispatch.0.lock();
+        let is_changed = waiting.tickets.get(&self.key).is_some_and(|entry| entry.labels != *labels);
+        if is_changed {
+            let was_listed = waiting.tickets.get(&self.key).is_some_and(|entry| entry.is_listed);
+            waiting.unlist(self.key);
+            if let Some(entry) = waiting.tickets.get_mut(&self.key) {
+                entry.labels = labels.clone();
+            }
+            if was_listed {
+                waiting.list(self.key);
+            }
+        }
     }
 
     /// The runner can take nothing for now: offers go to others.
@@ -261,7 +296,14 @@ impl Ticket {
     fn leave(&self) -> Option<Offer> {
         let mut waiting = self.dispatch.0.lock();
         waiting.unlist(self.key);
-        waiting.tickets.remove(&self.key).and_then(|entry| entry.offer)
+        let entry = waiting.tickets.remove(&self.key)?;
+        if let Some(keys) = waiting.of_runner.get_mut(&entry.runner_id) {
+            keys.remove(&self.key);
+            if keys.is_empty() {
+                waiting.of_runner.remove(&entry.runner_id);
+            }
+        }
+        entry.offer
     }
 }
 
@@ -272,7 +314,7 @@ impl Drop for Ticket {
             let mut waiting = self.dispatch.0.lock();
             match waiting.choose(&offer, Via::Fetch, |_| true) {
                 Some(key) => waiting.give(key, offer),
-                None => waiting.told.push_front((Timestamp::default(), offer)),
+                None => waiting.later.push((Timestamp::default(), offer)),
             }
         }
     }
@@ -327,15 +369,21 @@ mod tests {
         // The last one leaves: the task is for the next round.
         drop(second);
         assert_eq!(dispatch.overdue(NOW)[0].task_id, 7);
-        assert!(dispatch.0.lock().fetching.is_empty() && dispatch.0.lock().tickets.is_empty());
+        let waiting = dispatch.0.lock();
+        assert!(waiting.fetching.is_empty() && waiting.tickets.is_empty() && waiting.of_runner.is_empty());
     }
 
     #[test]
     fn an_offer_during_the_look_is_not_lost() {
         let dispatch = Dispatch::default();
         let ticket = dispatch.join(1, 20, labels(&[]), Via::Fetch);
-        ticket.listen(labels(&[]));
+        assert_eq!(ticket.begin(), None);
         dispatch.offer(offer(7, &[]), NOW, |_| true);
+        assert!(is_called(&ticket));
+        // And when its labels are found to be others meanwhile, it stays where it can be called.
+        assert_eq!(ticket.begin().map(|offer| offer.task_id), Some(7));
+        ticket.carry(&labels(&["x64"]));
+        dispatch.offer(offer(8, &["x64"]), NOW, |_| true);
         assert!(is_called(&ticket));
     }
 
@@ -349,8 +397,7 @@ mod tests {
         assert!(dispatch.overdue(NOW + Duration::from_secs(4)).is_empty());
         let overdue = dispatch.overdue(NOW + TOLD_FOR).remove(0);
         // Then another is told, if there is one.
-        free.listen(labels(&[]));
-        drop(free.take_offer());
+        drop(free.begin());
         dispatch.offer(overdue, NOW, |_| true);
         assert!(is_called(&busy) && !is_called(&free));
     }

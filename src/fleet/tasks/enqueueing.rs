@@ -113,21 +113,30 @@ impl Fleet {
             started_at: None,
             finished_at: None,
             updated_at: now.as_micros(),
+            revision: 0,
         };
-        let known = if labels.is_empty() { Some(0) } else { self.label_nodes.get(&row.labels) };
+        let stale = now - super::LABELS_STALE;
+        let known = self.label_nodes.get(&row.labels).filter(|(_, used_at)| *used_at >= stale);
+        let known = if labels.is_empty() { Some(0) } else { known.map(|(node, _)| node) };
         let (payload, ids) = (task.payload, self.ids.clone());
         let added = transact!(self.store, |db, queries| {
+            // The repository before its task, as whoever deletes it does.
+            queries::scopes::keep_scope(db, row.repository_id).await?;
             let label_node = match known {
                 Some(node) => node,
-                None => queries::tasks::label_node(db, &labels, || ids.next()).await?,
+                None => {
+                    queries::tasks::label_node(db, &labels, || ids.next(), now.as_micros(), stale.as_micros()).await?
+                }
             };
             let row = TaskRow { label_node, ..row };
             queries::tasks::insert(db, row.clone(), payload).await?;
             Ok(row)
         });
         let row = self.doubting(added)?;
-        // Nodes are never removed, so what was committed once stays true.
-        self.label_nodes.insert(row.labels.clone(), row.label_node);
+        if known.is_none() {
+            // For as long as nobody removes it.
+            self.label_nodes.insert(row.labels.clone(), (row.label_node, now));
+        }
         self.task_added(&row);
         Ok(row)
     }

@@ -16,8 +16,8 @@ use crate::store::models::{LogChunkRow, TaskRow};
 const MOST_LINES: usize = 1_000;
 /// Longest line, in bytes.
 const LONGEST_LINE: usize = 64 * 1024;
-/// Chunks read at once.
-const CHUNKS: i64 = 20;
+/// Chunks that a follower reads at once: each may be as large as a request.
+const CHUNKS: i64 = 2;
 
 /// A line of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +77,7 @@ impl Fleet {
         start_line: i64,
         lines: Vec<String>,
         is_final: bool,
+        attempt: Option<i64>,
     ) -> Result<i64> {
         let runner_id = actor.runner()?.id;
         let lines = checked(lines)?;
@@ -84,7 +85,7 @@ impl Fleet {
         let appended = transact!(self.store, |db, queries| {
             let task = queries::tasks::lock(db, id).await?.ok_or_else(no_task)?;
             let had = task.runner_id == Some(runner_id) || queries::tasks::had(db, id, runner_id).await?;
-            has(&task, runner_id, had, now.as_micros())?;
+            has(&task, runner_id, had, attempt, now.as_micros())?;
             let (fresh, acknowledged) = fresh_lines(&task, start_line, lines)?;
             if task.log_final && !fresh.is_empty() {
                 return Err(AppError::conflict("The log was closed by a call with final: true."));
@@ -116,18 +117,29 @@ impl Fleet {
         Ok(acknowledged)
     }
 
-    /// Lines of logs, from a line of each on, at most `limit` of each, in two statements whatever their number. Whether the caller
-    /// may see the tasks was asked before.
+    /// Lines of logs, from a line of each on, at most `limit` of each, in three statements whatever their number; nothing when they
+    /// have more bytes than `max_bytes`. Whether the caller may see the tasks was asked before.
     ///
     /// # Errors
     /// `UNAVAILABLE`.
-    pub async fn log_lines(&self, wanted: &[(i64, i64)], limit: usize) -> Result<Vec<Vec<LogLine>>> {
+    pub async fn log_lines(
+        &self,
+        wanted: &[(i64, i64)],
+        limit: usize,
+        max_bytes: u64,
+    ) -> Result<Option<Vec<Vec<LogLine>>>> {
         let most = i64::try_from(limit).unwrap_or(i64::MAX);
         let chunks = read!(self.store, |db, queries| {
             let mut index = queries::task_logs::index(db, wanted, most).await?;
             index.sort_unstable();
-            queries::task_logs::by_place(db, &needed(&index, wanted, most)).await
+            let places = needed(&index, wanted, most);
+            let bytes = queries::task_logs::bytes(db, &places).await?;
+            if u64::try_from(bytes).is_ok_and(|bytes| bytes > max_bytes) {
+                return Ok(None);
+            }
+            queries::task_logs::by_place(db, &places).await.map(Some)
         })?;
+        let Some(chunks) = chunks else { return Ok(None) };
         let mut by_task: HashMap<i64, Vec<LogLine>> = HashMap::new();
         for chunk in chunks {
             let (task_id, part) = (chunk.task_id, LogPart::from(chunk));
@@ -136,14 +148,19 @@ impl Fleet {
             let lines = lines.map(|(line, text)| LogLine { line, text: text.clone(), at });
             by_task.entry(task_id).or_default().extend(lines);
         }
-        let page = |(task_id, from_line): &(i64, i64)| {
-            let lines = by_task.get(task_id).into_iter().flatten().filter(|line| line.line >= *from_line);
-            let mut lines: Vec<LogLine> = lines.cloned().collect();
+        let (mut left, mut pages) = (max_bytes, Vec::with_capacity(wanted.len()));
+        for (task_id, from_line) in wanted {
+            let lines = by_task.get(task_id).into_iter().flatten();
+            let mut lines: Vec<&LogLine> = lines.filter(|line| line.line >= *from_line).collect();
             lines.sort_by_key(|line| line.line);
             lines.truncate(limit);
-            lines
-        };
-        Ok(wanted.iter().map(page).collect())
+            let bytes: usize = lines.iter().map(|line| line.text.len()).sum();
+            // The same lines may be asked for many times.
+            let Some(rest) = left.checked_sub(u64::try_from(bytes).unwrap_or(u64::MAX)) else { return Ok(None) };
+            left = rest;
+            pages.push(lines.into_iter().cloned().collect());
+        }
+        Ok(Some(pages))
     }
 
     async fn log_parts(&self, task_id: i64, from_line: i64) -> Result<Vec<LogPart>> {

@@ -24,6 +24,8 @@ pub use plan::TaskTimes;
 pub use reading::TaskQuery;
 pub use reporting::TaskReport;
 
+use std::time::Duration;
+
 use super::Fleet;
 use crate::error::{AppError, Result};
 use crate::events::{Directive, Event, LogLines, Occurrence};
@@ -61,6 +63,7 @@ macro_rules! changes {
             attempt: Some(plan.attempt),
             max_attempts: Some(plan.max_attempts),
             updated_at: Some(now),
+            revision: Some(row.revision + 1),
             ..Default::default()
         };
         if plan.is_fresh {
@@ -85,6 +88,24 @@ macro_rules! changes {
 }
 use changes;
 
+/// The label node of a task that a plan queues again, in the middle of a transaction: noted as used, and made anew if it was
+/// removed.
+macro_rules! relabelled {
+    ($db:ident, $queries:ident, $row:expr, $plan:expr, $now:expr, $ids:ident) => {
+        if $plan.status == $crate::model::TaskStatus::Queued {
+            let labels = $crate::fleet::tasks::split(&$row.labels);
+            let stale = ($now - $crate::fleet::tasks::LABELS_STALE).as_micros();
+            Some($queries::tasks::label_node($db, &labels, || $ids.next(), $now.as_micros(), stale).await?)
+        } else {
+            None
+        }
+    };
+}
+use relabelled;
+
+/// How old the note of when a set of labels was last used may be.
+const LABELS_STALE: Duration = Duration::from_hours(1);
+
 /// A task before and after a step.
 #[derive(Clone, Debug)]
 pub(super) struct Moved {
@@ -100,13 +121,14 @@ impl Fleet {
         input: Input,
         may: impl FnOnce(&TaskRow) -> Result<()> + Send + 'static,
     ) -> Result<Moved> {
-        let (now, times) = (self.now(), self.settings.tasks.times);
+        let (now, times, ids) = (self.now(), self.settings.tasks.times, self.ids.clone());
         let moved = transact!(self.store, |db, queries| {
             let before = queries::tasks::lock(db, id).await?.ok_or_else(no_task)?;
             may(&before)?;
             let after = match plan::plan(&before, input, now, &times)? {
                 Some(plan) => {
-                    let changes = changes!(queries, &before, &plan, now.as_micros());
+                    let mut changes = changes!(queries, &before, &plan, now.as_micros());
+                    changes.label_node = relabelled!(db, queries, &before, &plan, now, ids);
                     if plan.status == TaskStatus::Queued {
                         queries::tasks::clear_outputs(db, id).await?;
                     }
@@ -122,10 +144,10 @@ impl Fleet {
     }
 
     /// After a failure that leaves open whether it was committed, memory is compared with the database.
-    fn doubting<T>(&self, result: Result<T>) -> Result<T> {
+    pub(super) fn doubting<T>(&self, result: Result<T>) -> Result<T> {
         use crate::error::ErrorCode::{Internal, Unavailable};
         if result.as_ref().is_err_and(|error| matches!(error.code, Internal | Unavailable)) {
-            self.board.doubt();
+            self.board.doubt(self.now());
         }
         result
     }
@@ -136,7 +158,7 @@ impl Fleet {
         if before.status == after.status && before.attempt == after.attempt {
             return;
         }
-        self.board.changed(Some(before), Some(after), &self.presence);
+        self.board.changed(after, self.now(), &self.presence);
         self.tell_of_task(Some(before.status), after);
         if before.status.is_held() && !after.status.is_held() {
             // Whoever told it to its stream is free again.
@@ -157,7 +179,7 @@ impl Fleet {
 
     /// A task is new, after the commit.
     fn task_added(&self, task: &TaskRow) {
-        self.board.changed(None, Some(task), &self.presence);
+        self.board.changed(task, self.now(), &self.presence);
         self.tell_of_task(None, task);
         self.offer(task);
     }
@@ -165,7 +187,9 @@ impl Fleet {
     /// Tasks went with their repository, after the commit.
     pub(super) fn tasks_gone(&self, gone: &[TaskRow]) {
         for task in gone {
-            self.board.changed(Some(task), None, &self.presence);
+            self.board.gone(task.id, self.now(), &self.presence);
+            self.tell_task(Event::TaskRemoved { task_id: task.id }, task);
+            self.tell_task(Event::LogChanged { task_id: task.id, added: LogLines::default(), look_again: true }, task);
             if let Some(runner_id) = task.runner_id.filter(|_| task.status.is_held()) {
                 self.direct(runner_id, Directive::CancelTask(task.id));
             }
@@ -178,6 +202,11 @@ impl Fleet {
         // Whoever follows the log looks when it will be complete, or that it goes on.
         let look = Event::LogChanged { task_id: task.id, added: LogLines::default(), look_again: true };
         self.tell_task(look, task);
+    }
+
+    /// Sets of labels that were last used before this have no task that waits.
+    fn labels_used_since(&self) -> i64 {
+        (self.now() - self.settings.tasks.times.queue_timeout - LABELS_STALE * 2).as_micros()
     }
 
     fn tell_task(&self, event: Event, task: &TaskRow) {

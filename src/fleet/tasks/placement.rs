@@ -1,5 +1,7 @@
 //! Why a task has not started, and who could take it: the truth, from what memory knows of sets of labels.
 
+use std::collections::HashMap;
+
 use super::dispatch::covers;
 use crate::auth::Actor;
 use crate::error::Result;
@@ -58,10 +60,13 @@ impl Fleet {
             return Ok(Vec::new());
         }
         let ahead = read!(self.store, |db, queries| queries::tasks::ahead(db, &places, LAST_PLACE).await)?;
+        let mut known: HashMap<(i64, &str), (WaitingReason, u32, Vec<String>)> = HashMap::new();
         let waiting = queued.iter().zip(ahead).map(|(task, (_, ahead))| {
-            let labels = super::split(&task.labels);
-            let (reason, matching_runners, missing_labels) =
-                self.what_keeps(task.repository_id, task.owner_id, &labels);
+            // The tasks of a page are often of few kinds.
+            let kept = known.entry((task.repository_id, task.labels.as_str()));
+            let kept =
+                kept.or_insert_with(|| self.what_keeps(task.repository_id, task.owner_id, &super::split(&task.labels)));
+            let (reason, matching_runners, missing_labels) = kept.clone();
             (task.id, Waiting { reason, position: ahead + 1, matching_runners, missing_labels })
         });
         Ok(waiting.collect())

@@ -1,7 +1,7 @@
 //! What a runner says of a task that it has.
 
 use super::machine::Input;
-use super::{Moved, changes, no_task, plan};
+use super::{Moved, changes, no_task, plan, relabelled};
 use crate::auth::Actor;
 use crate::error::{AppError, Result};
 use crate::fleet::{Fleet, names};
@@ -20,6 +20,8 @@ pub struct TaskReport {
     pub status: TaskStatus,
     /// Results, by name; a name that was reported before gets the new value.
     pub outputs: Vec<(String, String)>,
+    /// The attempt that this is about, where the runner says it.
+    pub attempt: Option<i64>,
 }
 
 impl Fleet {
@@ -50,7 +52,7 @@ impl Fleet {
         let moved = transact!(self.store, |db, queries| {
             let before = queries::tasks::lock(db, id).await?.ok_or_else(no_task)?;
             let had = before.runner_id == Some(runner_id) || queries::tasks::had(db, id, runner_id).await?;
-            has(&before, runner_id, had, now.as_micros())?;
+            has(&before, runner_id, had, report.attempt, now.as_micros())?;
             let after = match plan::plan(&before, input, now, &times)? {
                 Some(plan) => {
                     let changes = changes!(queries, &before, &plan, now.as_micros());
@@ -77,17 +79,18 @@ impl Fleet {
     ///
     /// # Errors
     /// As [`Fleet::update_task`].
-    pub async fn release_task(&self, actor: &Actor, id: i64) -> Result<TaskRow> {
+    pub async fn release_task(&self, actor: &Actor, id: i64, attempt: Option<i64>) -> Result<TaskRow> {
         let runner_id = actor.runner()?.id;
-        let (now, times) = (self.now(), self.settings.tasks.times);
+        let (now, times, ids) = (self.now(), self.settings.tasks.times, self.ids.clone());
         let moved = transact!(self.store, |db, queries| {
             let before = queries::tasks::lock(db, id).await?.ok_or_else(no_task)?;
             let had = before.runner_id == Some(runner_id) || queries::tasks::had(db, id, runner_id).await?;
-            has(&before, runner_id, had, 0)?;
+            has(&before, runner_id, had, attempt, 0)?;
             let Some(plan) = plan::plan(&before, Input::HandedBack, now, &times)? else {
                 return Ok(Moved { after: before.clone(), before });
             };
-            let changes = changes!(queries, &before, &plan, now.as_micros());
+            let mut changes = changes!(queries, &before, &plan, now.as_micros());
+            changes.label_node = relabelled!(db, queries, &before, &plan, now, ids);
             queries::tasks::clear_outputs(db, id).await?;
             let after = queries::tasks::apply(db, id, changes).await?;
             Ok(Moved { before, after })
@@ -107,18 +110,23 @@ impl Fleet {
                 tracing::info!(task = id, runner = runner_id, status = %moved.after.status, "a task lost its runner");
                 Ok(())
             }
-            Err(error) if error.code == crate::error::ErrorCode::NotFound => Ok(()),
+            Err(error) if error.code == crate::error::ErrorCode::NotFound => {
+                // The board said otherwise.
+                self.board.doubt(self.now());
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }
 }
 
 /// Checks that a runner has a task, or had it at the end and may still speak of it.
-pub(super) fn has(task: &TaskRow, runner_id: i64, had: bool, now: i64) -> Result<()> {
+pub(super) fn has(task: &TaskRow, runner_id: i64, had: bool, attempt: Option<i64>, now: i64) -> Result<()> {
     if !had {
         return Err(no_task());
     }
-    if task.runner_id != Some(runner_id) || task.status == TaskStatus::Queued {
+    let is_another = attempt.is_some_and(|attempt| attempt != task.attempt);
+    if task.runner_id != Some(runner_id) || task.status == TaskStatus::Queued || is_another {
         return Err(AppError::conflict(
             "The task was taken from this runner, because it was not heard from or handed the task back. Stop working on it.",
         ));

@@ -8,8 +8,8 @@ use async_graphql::{Name, Value, Variables};
 
 use crate::graphql::pagination::{DEFAULT_PAGE, LARGEST_PAGE};
 
-/// Fields that are lists without pages, and have fields below that lead on. They count as pages of the usual size do.
-const LISTS: [&str; 1] = ["currentTasks"];
+/// Fields that are lists without pages, and have fields below. They count as pages of the usual size do.
+const LISTS: [&str; 3] = ["currentTasks", "lines", "outputs"];
 
 /// What an operation could return: each field counts one, those below a list once for each row of its page.
 pub(super) fn of(document: &ExecutableDocument, operation: &OperationDefinition, variables: &Variables) -> u64 {
@@ -136,6 +136,7 @@ mod tests {
         assert_eq!(cost("{ tasks { totalCount } }", json!({})), 2, "nothing is shown of the page");
         assert_eq!(cost("{ nodes(ids: [1, 2, 3]) { id } }", json!({})), 1 + 3);
         assert_eq!(cost("{ viewer { currentTasks { id runner { currentTasks { id } } } } }", json!({})), 992);
+        assert_eq!(cost("{ task { outputs { name value } } }", json!({})), 1 + 1 + 30 * 2);
     }
 
     #[test]

@@ -9,6 +9,9 @@ use crate::graphql::context::ContextExt as _;
 use crate::graphql::node_id::{NodeKind, decode_as};
 use crate::graphql::types::{Task, TaskStatus};
 
+/// As many bytes as a payload may have.
+const LARGEST_PAYLOAD: u64 = 1024 * 1024;
+
 #[derive(Default)]
 pub(super) struct TaskAgentMutations;
 
@@ -45,6 +48,9 @@ struct UpdateTaskInput {
     id: ID,
     /// Where it stands: RUNNING, which says that it is still worked on, or how it ended: SUCCEEDED, FAILED or CANCELLED.
     status: TaskStatus,
+    /// The attempt this is about, as `fetchTask` gave it. When given and another attempt runs, the call is refused with
+    /// CONFLICT.
+    attempt: Option<i64>,
     /// Results to add. One of a name that is known replaces it.
     outputs: Option<Vec<TaskOutputInput>>,
 }
@@ -69,6 +75,9 @@ struct AppendTaskLogInput {
     /// Whether no more lines come (false unless said).
     #[graphql(name = "final")]
     is_final: Option<bool>,
+    /// The attempt this is about, as `fetchTask` gave it. When given and another attempt runs, the call is refused with
+    /// CONFLICT.
+    attempt: Option<i64>,
 }
 
 /// What `appendTaskLog` returns.
@@ -83,6 +92,9 @@ struct AppendTaskLogPayload {
 struct ReleaseTaskInput {
     /// The task's id.
     id: ID,
+    /// The attempt this is about, as `fetchTask` gave it. When given and another attempt runs, the call is refused with
+    /// CONFLICT.
+    attempt: Option<i64>,
 }
 
 /// What `releaseTask` returns.
@@ -101,6 +113,8 @@ impl TaskAgentMutations {
         #[graphql(desc = "How long to wait; `{}` is enough.")] input: FetchTaskInput,
     ) -> Result<FetchTaskPayload, AppError> {
         let request = context.request();
+        // A task whose payload did not fit into the answer would be taken for nothing.
+        request.budget.require(LARGEST_PAYLOAD)?;
         let (actor, wait) = (request.actor(), input.wait_seconds.unwrap_or(0));
         let fetched = request.fleet.fetch_task(&actor, wait, &request.caller_gone).await?;
         Ok(match fetched {
@@ -121,7 +135,7 @@ impl TaskAgentMutations {
         let request = context.request();
         let id = decode_as(NodeKind::Task, "id", &input.id)?;
         let outputs = input.outputs.unwrap_or_default().into_iter().map(|output| (output.name, output.value));
-        let report = TaskReport { status: input.status.into(), outputs: outputs.collect() };
+        let report = TaskReport { status: input.status.into(), outputs: outputs.collect(), attempt: input.attempt };
         let task = request.fleet.update_task(&request.actor(), id, report).await?.into();
         Ok(UpdateTaskPayload { task })
     }
@@ -133,11 +147,11 @@ impl TaskAgentMutations {
         #[graphql(desc = "The task, and the lines.")] input: AppendTaskLogInput,
     ) -> Result<AppendTaskLogPayload, AppError> {
         let request = context.request();
-        let AppendTaskLogInput { id, start_line, lines, is_final } = input;
+        let AppendTaskLogInput { id, start_line, lines, is_final, attempt } = input;
         let (actor, id) = (request.actor(), decode_as(NodeKind::Task, "id", &id)?);
         let is_final = is_final.unwrap_or(false);
-        let acknowledged_line = request.fleet.append_task_log(&actor, id, start_line, lines, is_final).await?;
-        Ok(AppendTaskLogPayload { acknowledged_line })
+        let appended = request.fleet.append_task_log(&actor, id, start_line, lines, is_final, attempt);
+        Ok(AppendTaskLogPayload { acknowledged_line: appended.await? })
     }
 
     /// Hands a task back that the runner cannot bring to its end, so that another gets it. For the runner that has it.
@@ -148,7 +162,7 @@ impl TaskAgentMutations {
     ) -> Result<ReleaseTaskPayload, AppError> {
         let request = context.request();
         let id = decode_as(NodeKind::Task, "id", &input.id)?;
-        let task = request.fleet.release_task(&request.actor(), id).await?.into();
+        let task = request.fleet.release_task(&request.actor(), id, input.attempt).await?.into();
         Ok(ReleaseTaskPayload { task })
     }
 }

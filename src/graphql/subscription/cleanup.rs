@@ -29,7 +29,7 @@ impl CleanupSubscriptions {
             let request = request.clone();
             async move {
                 let job = watcher.next().await?;
-                request.set_actor(watcher.actor());
+                request.begin_answer(watcher.actor());
                 Some((job.map(CleanupJob::from), watcher))
             }
         }))

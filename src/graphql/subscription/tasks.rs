@@ -77,7 +77,7 @@ impl TaskSubscriptions {
             let request = request.clone();
             async move {
                 let part = follower.next().await?;
-                request.set_actor(follower.actor());
+                request.begin_answer(follower.actor());
                 Some((part.map(TaskLogChunk::from), follower))
             }
         }))

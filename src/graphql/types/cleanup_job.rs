@@ -79,7 +79,8 @@ impl CleanupJob {
         self.row.deleted
     }
 
-    /// How many things there were to look at when the work began; null: it has not begun. In the end `examined` may
+    /// How many things there were to look at when the work began; null: it has not begun, or
+    /// there were too many to count in time. In the end `examined` may
     /// differ: things come and go meanwhile, and a task whose log is a target of its own is counted for both.
     async fn total(&self) -> Option<i64> {
         self.row.total

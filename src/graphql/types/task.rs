@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, Object, SimpleObject};
+use async_graphql::{Context, ID, Object};
+use bytes::Bytes;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -23,7 +24,7 @@ pub(in crate::graphql) struct Task {
     id: i64,
     row: Arc<OnceCell<Arc<TaskRow>>>,
     /// What it carries, where that was read with it.
-    payload: Option<Arc<str>>,
+    payload: Option<Bytes>,
 }
 
 impl From<Arc<TaskRow>> for Task {
@@ -88,11 +89,15 @@ impl Task {
 
     /// What it carries to its runner. The server does not look into it.
     async fn payload(&self, context: &Context<'_>) -> Result<Json, AppError> {
-        if let Some(payload) = &self.payload {
-            return Json::from_text(payload);
-        }
-        let payload = context.request().loader.load_one(PayloadKey(self.id)).await?;
-        Json::from_text(&payload.ok_or_else(|| AppError::not_found("The task"))?)
+        let request = context.request();
+        let payload = if let Some(payload) = &self.payload {
+            payload.clone()
+        } else {
+            let payload = request.loader.load_one(PayloadKey(self.id)).await?;
+            payload.ok_or_else(|| AppError::not_found("The task"))??
+        };
+        request.budget.tell(payload.len())?;
+        Json::stored(payload)
     }
 
     /// Of what waits for the same runners, the greater goes first.
@@ -155,8 +160,8 @@ impl Task {
 
     /// What its runner reported as results, in the order of names.
     async fn outputs(&self, context: &Context<'_>) -> Result<Vec<TaskOutput>, AppError> {
-        let rows = context.request().loader.load_one(OutputsKey(self.id)).await?.unwrap_or_default();
-        Ok(rows.into_iter().map(TaskOutput::from).collect())
+        let rows = context.request().loader.load_one(OutputsKey(self.id)).await?.transpose()?.unwrap_or_default();
+        Ok(rows.into_iter().map(TaskOutput).collect())
     }
 
     /// What its runner wrote, line by line, through all attempts.
@@ -232,16 +237,22 @@ impl Task {
 }
 
 /// A result that a task's runner reported.
-#[derive(Clone, Debug, SimpleObject)]
-pub(in crate::graphql) struct TaskOutput {
-    /// Its name.
-    name: String,
-    /// Its value.
-    value: String,
-}
+#[derive(Clone, Debug)]
+pub(in crate::graphql) struct TaskOutput(Arc<OutputRow>);
 
-impl From<OutputRow> for TaskOutput {
-    fn from(row: OutputRow) -> Self {
-        Self { name: row.name, value: row.value }
+/// A result that a task's runner reported.
+#[Object]
+#[expect(clippy::unused_async, reason = "resolvers are async, also those that only look into memory")]
+impl TaskOutput {
+    /// Its name.
+    async fn name(&self, context: &Context<'_>) -> Result<String, AppError> {
+        context.request().budget.tell(self.0.name.len())?;
+        Ok(self.0.name.clone())
+    }
+
+    /// Its value.
+    async fn value(&self, context: &Context<'_>) -> Result<String, AppError> {
+        context.request().budget.tell(self.0.value.len())?;
+        Ok(self.0.value.clone())
     }
 }

@@ -71,6 +71,8 @@ pub struct TaskRow {
     pub finished_at: Option<i64>,
     /// When it was last changed.
     pub updated_at: i64,
+    /// Grows with each change of where it stands.
+    pub revision: i64,
 }
 
 impl TaskRow {
@@ -123,30 +125,43 @@ pub struct LogChunkRow {
     pub body: String,
 }
 
-/// A task that a runner has at this moment, for the board in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeldTask {
+/// A task that waits or runs, as the board in memory knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = tasks)]
+pub struct LiveTask {
     /// Identifier.
     pub id: i64,
-    /// Who has it.
-    pub runner_id: i64,
-    /// Whether it is to stop.
-    pub is_cancelling: bool,
-    /// Since when the runner has it.
-    pub started_at: i64,
-}
-
-/// How many tasks of a repository with the same labels wait, or run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LiveTasks {
-    /// The repository.
+    /// Of two records the greater is the newer.
+    pub revision: i64,
+    /// The repository it is for.
     pub repository_id: i64,
-    /// The account above it.
+    /// The account above the repository.
     pub owner_id: i64,
-    /// Whether they wait; otherwise a runner has them.
-    pub is_queued: bool,
     /// The labels with commas between.
     pub labels: String,
-    /// How many.
-    pub count: i64,
+    /// QUEUED, RUNNING or CANCELLING.
+    pub status: TaskStatus,
+    /// Who has it.
+    pub runner_id: Option<i64>,
+    /// Since when; none while it waits.
+    pub started_at: Option<i64>,
+    /// When the server has to look at it next.
+    pub due_at: Option<i64>,
+}
+
+impl LiveTask {
+    /// What the board knows of a task; nothing of one that has ended.
+    pub fn of(row: &TaskRow) -> Option<Self> {
+        (!row.status.is_ended()).then(|| Self {
+            id: row.id,
+            revision: row.revision,
+            repository_id: row.repository_id,
+            owner_id: row.owner_id,
+            labels: row.labels.clone(),
+            status: row.status,
+            runner_id: row.runner_id,
+            started_at: row.started_at,
+            due_at: row.due_at,
+        })
+    }
 }

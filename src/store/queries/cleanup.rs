@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::super::{Connection, Dialect};
+use super::super::{Connection, Dialect, lock_rows};
 use crate::error::Result;
 use crate::model::{CleanupStatus, CleanupTarget};
 use crate::page::PageRequest;
@@ -63,15 +63,44 @@ async fn take_target(db: &mut Connection, target: CleanupTarget, scope_id: i64, 
     }
 }
 
-/// The open jobs with the time until which each is being worked on, oldest first.
+/// The open jobs with the time until which each is being worked on: those of the schedule before the others, and the
+/// oldest first.
 pub async fn open(db: &mut Connection, limit: i64) -> Result<Vec<(i64, i64)>> {
     Ok(cleanup_jobs::table
         .filter(cleanup_jobs::finished_at.is_null())
-        .order(cleanup_jobs::id.asc())
+        .order((cleanup_jobs::is_scheduled.desc(), cleanup_jobs::id.asc()))
         .limit(limit)
         .select((cleanup_jobs::id, cleanup_jobs::lease_until))
         .load(db)
         .await?)
+}
+
+/// How many open jobs an account has, together with those that a user started elsewhere.
+pub async fn count_open(db: &mut Connection, owner_id: i64, started_by: Option<i64>) -> Result<i64> {
+    Ok(cleanup_jobs::table
+        .filter(cleanup_jobs::finished_at.is_null())
+        .filter(cleanup_jobs::owner_id.eq(owner_id).or(cleanup_jobs::started_by.eq(started_by)))
+        .count()
+        .get_result(db)
+        .await?)
+}
+
+/// Removes jobs of an account that have ended, so many at most, and keeps so many of the newest.
+pub async fn prune(db: &mut Connection, owner_id: i64, kept: i64, most: i64) -> Result<()> {
+    let old: Vec<i64> = cleanup_jobs::table
+        .filter(cleanup_jobs::owner_id.eq(owner_id))
+        .filter(cleanup_jobs::finished_at.is_not_null())
+        .order(cleanup_jobs::id.desc())
+        .limit(most)
+        .offset(kept)
+        .select(cleanup_jobs::id)
+        .load(db)
+        .await?;
+    if !old.is_empty() {
+        lock_rows(db, "cleanup_jobs", &old).await?;
+        diesel::delete(cleanup_jobs::table.filter(cleanup_jobs::id.eq_any(old))).execute(db).await?;
+    }
+    Ok(())
 }
 
 /// Gives an open job that nobody works on to a worker.

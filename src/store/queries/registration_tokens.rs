@@ -8,7 +8,7 @@ use super::union::{MOST_SELECTS, UnionAll};
 use crate::error::Result;
 use crate::page::PageRequest;
 use crate::store::models::RegistrationTokenRow;
-use crate::store::schema::{registration_tokens as tokens, scopes};
+use crate::store::schema::registration_tokens as tokens;
 
 /// The tokens of these identifiers, in no order.
 pub async fn by_ids(db: &mut Connection, ids: Vec<i64>) -> Result<Vec<RegistrationTokenRow>> {
@@ -30,16 +30,6 @@ pub async fn lock(db: &mut Connection, id: i64, at: i64, from: Option<&str>) -> 
         .get_result(db)
         .await
         .optional()?)
-}
-
-/// Locks every token of a scope and of those below it until the transaction ends: no runner is registered there meanwhile.
-pub async fn lock_within(db: &mut Connection, scope: i64) -> Result<()> {
-    let below = scopes::table.filter(scopes::id.eq(scope).or(scopes::parent_id.eq(scope))).select(scopes::id);
-    diesel::update(tokens::table.filter(tokens::scope_id.eq_any(below)))
-        .set(tokens::use_count.eq(tokens::use_count))
-        .execute(db)
-        .await?;
-    Ok(())
 }
 
 /// Counts a use of a token that [`lock`] has returned.

@@ -8,24 +8,19 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool};
 use diesel_async::RunQueryDsl;
 
-use super::super::{Connection, Dialect};
+use super::super::{Connection, Dialect, lock_rows};
+use super::tasks::{HOLDS, OPEN};
 use crate::error::Result;
-use crate::model::TaskStatus;
 use crate::store::lists::{Aged, MaybeSpent, Reach};
 use crate::store::models::{MOST_SWEPT, RunnerFacts, RunnerName, Swept};
 use crate::store::schema::{
-    access_tokens, registration_tokens, runner_labels, runner_transitions, runners, scopes, task_log_chunks,
-    task_outputs, tasks,
+    access_tokens, registration_tokens, runner_labels, runner_transitions, runners, scopes, task_attempts,
+    task_log_chunks, task_outputs, tasks,
 };
 
-/// Said in so many words, so that the index that has nothing else is found.
-const HOLDS: &str = "tasks.status IN ('RUNNING', 'CANCELLING')";
 const HOLDS_NOTHING: &str =
     "NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.runner_id = runners.id AND tasks.status IN ('RUNNING', 'CANCELLING'))";
 const HAS_A_LOG: &str = "EXISTS (SELECT 1 FROM task_log_chunks WHERE task_log_chunks.task_id = tasks.id)";
-
-/// Statuses of tasks that have not ended.
-const OPEN: [&str; 3] = [TaskStatus::Queued.as_str(), TaskStatus::Running.as_str(), TaskStatus::Cancelling.as_str()];
 
 macro_rules! within {
     ($query:expr, $within:expr, $owner:expr, $scope:expr) => {
@@ -172,35 +167,50 @@ async fn delete_chunks(db: &mut Connection, aged: Aged, ids: &[i64], most: usize
     Ok(Logs { rows: found.len(), passed, locked })
 }
 
-/// Deletes so many outputs of these tasks, and returns how many were found.
-async fn delete_outputs(db: &mut Connection, aged: Aged, ids: &[i64], most: usize) -> Result<usize> {
-    let found: Vec<(i64, String)> = task_outputs::table
-        .filter(task_outputs::task_id.eq_any(ids.to_vec()))
-        .order((task_outputs::task_id.asc(), task_outputs::name.asc()))
-        .limit(i64::try_from(most).unwrap_or(i64::MAX))
-        .select((task_outputs::task_id, task_outputs::name))
-        .load(db)
-        .await?;
-    let Some((last, name)) = found.last() else { return Ok(0) };
-    let mut with_outputs: Vec<i64> = found.iter().map(|(task, _)| *task).collect();
-    with_outputs.dedup();
-    let locked = lock_ended(db, aged, with_outputs).await?;
-    let whole: Vec<i64> = locked.iter().copied().filter(|id| id != last).collect();
-    diesel::delete(task_outputs::table.filter(task_outputs::task_id.eq_any(whole))).execute(db).await?;
-    if locked.contains(last) {
-        let first = task_outputs::table.filter(task_outputs::task_id.eq(last)).filter(task_outputs::name.le(name));
-        diesel::delete(first).execute(db).await?;
-    }
-    Ok(found.len())
+/// Deletes so many rows of a table that hang on these tasks, and returns how many were found. Each is known by its task
+/// and a key of this type.
+macro_rules! delete_hanging {
+    ($db:expr, $aged:expr, $ids:expr, $most:expr, $table:ident, $key:ident, $type:ty) => {{
+        let found: Vec<(i64, $type)> = $table::table
+            .filter($table::task_id.eq_any($ids.to_vec()))
+            .order(($table::task_id.asc(), $table::$key.asc()))
+            .limit(i64::try_from($most).unwrap_or(i64::MAX))
+            .select(($table::task_id, $table::$key))
+            .load($db)
+            .await?;
+        let Some((last, key)) = found.last() else { return Ok(0) };
+        let mut having: Vec<i64> = found.iter().map(|(task, _)| *task).collect();
+        having.dedup();
+        let locked = lock_ended($db, $aged, having).await?;
+        let whole: Vec<i64> = locked.iter().copied().filter(|id| id != last).collect();
+        diesel::delete($table::table.filter($table::task_id.eq_any(whole))).execute($db).await?;
+        if locked.contains(last) {
+            let first = $table::table.filter($table::task_id.eq(last)).filter($table::$key.le(key));
+            diesel::delete(first).execute($db).await?;
+        }
+        Ok(found.len())
+    }};
 }
 
-/// Deletes tasks, given in the order of identifiers: first their logs, then their outputs, and as many of them as there
-/// is room for when nothing hangs on them but what they carry.
+async fn delete_outputs(db: &mut Connection, aged: Aged, ids: &[i64], most: usize) -> Result<usize> {
+    delete_hanging!(db, aged, ids, most, task_outputs, name, String)
+}
+
+async fn delete_attempts(db: &mut Connection, aged: Aged, ids: &[i64], most: usize) -> Result<usize> {
+    delete_hanging!(db, aged, ids, most, task_attempts, attempt, i64)
+}
+
+/// Deletes tasks, given in the order of identifiers: first their logs, then their outputs and attempts, and as many of
+/// them as there is room for when nothing hangs on them but what they carry.
 pub async fn delete_tasks(db: &mut Connection, aged: Aged, ids: &[i64], cursor: i64) -> Result<Swept> {
+    lock_rows(db, "tasks", ids).await?;
     let mut room = MOST_SWEPT;
     room -= delete_chunks(db, aged, ids, room).await?.rows.min(room);
     if room > 0 {
         room -= delete_outputs(db, aged, ids, room).await?.min(room);
+    }
+    if room > 0 {
+        room -= delete_attempts(db, aged, ids, room).await?.min(room);
     }
     // A task goes with its payload, which is a row too.
     let going = &ids[..ids.len().min(room / 2)];
@@ -212,6 +222,7 @@ pub async fn delete_tasks(db: &mut Connection, aged: Aged, ids: &[i64], cursor: 
 
 /// Deletes the logs of tasks, given in the order of identifiers, as far as there is room.
 pub async fn delete_logs(db: &mut Connection, aged: Aged, ids: &[i64], cursor: i64) -> Result<Swept> {
+    lock_rows(db, "tasks", ids).await?;
     let logs = delete_chunks(db, aged, ids, MOST_SWEPT).await?;
     let Some(passed) = logs.passed else { return Ok(Swept { cursor, ..Swept::default() }) };
     Ok(Swept {
@@ -338,10 +349,7 @@ pub async fn delete_runners(
     let ids = &ids[..fitting(db, ids).await?];
     // Whoever gives a task to a runner locks its row first: what is read after this stays true until the transaction
     // ends.
-    diesel::update(runners::table.filter(runners::id.eq_any(ids.to_vec())))
-        .set(runners::updated_at.eq(runners::updated_at))
-        .execute(db)
-        .await?;
+    lock_rows(db, "runners", ids).await?;
     let facts = runner_facts(db, ids).await?;
     let going: Vec<i64> = facts.iter().filter(|facts| may_go(facts)).map(|facts| facts.id).collect();
     let gone = if going.is_empty() { Vec::new() } else { super::runners::delete(db, going).await? };
@@ -380,6 +388,8 @@ pub async fn count_old_tokens(db: &mut Connection, aged: Aged) -> Result<i64> {
 /// Deletes tokens of either kind, given in the order of identifiers. The runners that a token made are rows that change
 /// with it: they forget it first, and there is room for as many.
 pub async fn delete_tokens(db: &mut Connection, aged: Aged, ids: &[i64], cursor: i64) -> Result<Swept> {
+    // Whoever registers a runner locks the token first, and then the runner.
+    lock_rows(db, "registration_tokens", ids).await?;
     let made: Vec<i64> = runners::table
         .filter(runners::registered_with.eq_any(ids.to_vec()))
         .limit(i64::try_from(MOST_SWEPT).unwrap_or(i64::MAX))
@@ -388,6 +398,7 @@ pub async fn delete_tokens(db: &mut Connection, aged: Aged, ids: &[i64], cursor:
         .await?;
     let room = MOST_SWEPT.saturating_sub(made.len());
     if !made.is_empty() {
+        lock_rows(db, "runners", &made).await?;
         let theirs = runners::table
             .filter(runners::id.eq_any(made))
             .filter(runners::registered_with.assume_not_null().eq_any(ids.to_vec()));

@@ -5,7 +5,7 @@ use diesel_async::RunQueryDsl;
 
 pub use super::super::insert_labels;
 
-use super::super::{Connection, Dialect};
+use super::super::{Connection, Dialect, lock_rows};
 use super::union::{MOST_SELECTS, UnionAll};
 use crate::error::Result;
 use crate::page::{PageRequest, Position, SortKey};
@@ -65,6 +65,7 @@ pub async fn insert(db: &mut Connection, row: RunnerRow) -> Result<bool> {
 
 /// Deletes runners with all that belongs to them; returns those that were there.
 pub async fn delete(db: &mut Connection, ids: Vec<i64>) -> Result<Vec<RunnerName>> {
+    lock_rows(db, "runners", &ids).await?;
     Ok(diesel::delete(runners::table.filter(runners::id.eq_any(ids)))
         .returning(RunnerName::as_returning())
         .get_results(db)
@@ -137,6 +138,7 @@ pub async fn retire_previous(db: &mut Connection, id: i64, generation: i64) -> R
 
 /// Disables or enables runners; returns those that were otherwise before.
 pub async fn set_disabled(db: &mut Connection, ids: Vec<i64>, disabled: bool, at: i64) -> Result<Vec<i64>> {
+    lock_rows(db, "runners", &ids).await?;
     Ok(diesel::update(runners::table.filter(runners::id.eq_any(ids)).filter(runners::disabled.ne(disabled)))
         .set((runners::disabled.eq(disabled), runners::updated_at.eq(at)))
         .returning(runners::id)

@@ -3,14 +3,23 @@
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::super::{Connection, Dialect};
+pub use super::super::keep_scope;
+
+use super::super::{Connection, Dialect, lock_rows};
 use super::union::{MOST_SELECTS, UnionAll};
 use crate::error::Result;
 use crate::model::ScopeKind;
 use crate::page::{PageRequest, SortKey};
 use crate::store::lists::ScopeParent;
-use crate::store::models::{RunnerName, ScopeRow};
-use crate::store::schema::{organization_members, runners, scopes};
+use crate::store::models::{DeletedScope, RunnerName, ScopeRow};
+use crate::store::schema::{cleanup_jobs, organization_members, registration_tokens, runners, scopes};
+
+/// A scope and the repositories below it.
+macro_rules! within {
+    ($id:expr) => {
+        scopes::table.filter(scopes::id.eq($id).or(scopes::parent_id.eq($id))).select(scopes::id)
+    };
+}
 
 /// The scope of a path, given in lower case.
 pub async fn by_path(db: &mut Connection, path_key: &str) -> Result<Option<ScopeRow>> {
@@ -47,20 +56,39 @@ pub async fn lock(db: &mut Connection, id: i64, at: i64) -> Result<bool> {
     Ok(locked.execute(db).await? == 1)
 }
 
-/// Deletes a scope with all that belongs to it; false when it was not there.
-pub async fn delete(db: &mut Connection, id: i64) -> Result<bool> {
-    Ok(diesel::delete(scopes::table.filter(scopes::id.eq(id))).execute(db).await? == 1)
-}
-
-/// The runners of a scope and of the repositories below it.
-pub async fn runners_within(db: &mut Connection, id: i64) -> Result<Vec<RunnerName>> {
-    let below = scopes::table.filter(scopes::id.eq(id).or(scopes::parent_id.eq(id))).select(scopes::id);
-    Ok(runners::table.filter(runners::scope_id.eq_any(below)).select(RunnerName::as_select()).load(db).await?)
-}
-
-/// The scopes directly below a scope.
-pub async fn below(db: &mut Connection, id: i64) -> Result<Vec<i64>> {
-    Ok(scopes::table.filter(scopes::parent_id.eq(id)).select(scopes::id).load(db).await?)
+/// Deletes a scope with all that belongs to it, and returns what others have to know of that; nothing when it was not
+/// there.
+///
+/// What goes with it, or names it, is locked first: tables in the order that all keep to (scopes, cleanup jobs,
+/// registration tokens, runners, tasks), and so what is returned is what goes.
+pub async fn delete(db: &mut Connection, id: i64) -> Result<Option<DeletedScope>> {
+    // Whatever is added to a scope refers to it, and waits from here on.
+    lock_rows(db, "scopes", &[id]).await?;
+    let below = scopes::table.filter(scopes::parent_id.eq(id)).select(scopes::id);
+    let mut gone: Vec<i64> = below.load(db).await?;
+    lock_rows(db, "scopes", &gone).await?;
+    gone.push(id);
+    let jobs: Vec<i64> = cleanup_jobs::table
+        .filter(cleanup_jobs::scope_id.eq_any(within!(id)).or(cleanup_jobs::started_by.eq(id)))
+        .select(cleanup_jobs::id)
+        .load(db)
+        .await?;
+    lock_rows(db, "cleanup_jobs", &jobs).await?;
+    let tokens: Vec<i64> = registration_tokens::table
+        .filter(registration_tokens::scope_id.eq_any(within!(id)).or(registration_tokens::created_by.eq(id)))
+        .select(registration_tokens::id)
+        .load(db)
+        .await?;
+    lock_rows(db, "registration_tokens", &tokens).await?;
+    let runners: Vec<RunnerName> =
+        runners::table.filter(runners::scope_id.eq_any(within!(id))).select(RunnerName::as_select()).load(db).await?;
+    let runner_ids: Vec<i64> = runners.iter().map(|runner| runner.id).collect();
+    lock_rows(db, "runners", &runner_ids).await?;
+    let task_ids = super::tasks::ids_within(db, id).await?;
+    lock_rows(db, "tasks", &task_ids).await?;
+    let tasks = super::tasks::live_within(db, id).await?;
+    let deleted = diesel::delete(scopes::table.filter(scopes::id.eq(id))).execute(db).await?;
+    Ok((deleted == 1).then_some(DeletedScope { scopes: gone, runners, tasks }))
 }
 
 /// A page of each list, in the order of paths; one row more than the limit where there are more.

@@ -9,6 +9,9 @@ use crate::error::Result;
 use crate::store::models::LogChunkRow;
 use crate::store::schema::task_log_chunks as chunks;
 
+/// Lines of a chunk at most: those of one call, and one that says that the log is too long.
+const LONGEST_CHUNK: i64 = 1_001;
+
 /// Adds lines.
 pub async fn append(db: &mut Connection, row: LogChunkRow) -> Result<()> {
     diesel::insert_into(chunks::table).values(row).execute(db).await?;
@@ -23,6 +26,8 @@ pub async fn index(db: &mut Connection, wanted: &[(i64, i64)], limit: i64) -> Re
         let queries = part.iter().map(|(task_id, line)| {
             chunks::table
                 .filter(chunks::task_id.eq(*task_id))
+                // The chunks before can be passed over by the key; of the others it has to be looked at.
+                .filter(chunks::first_line.gt(line.saturating_sub(LONGEST_CHUNK)))
                 .filter((chunks::first_line + chunks::line_count).gt(*line))
                 .order(chunks::first_line.asc())
                 .limit(limit)
@@ -32,6 +37,22 @@ pub async fn index(db: &mut Connection, wanted: &[(i64, i64)], limit: i64) -> Re
         found.extend(UnionAll(queries.collect()).load::<(i64, i64, i64)>(db).await?);
     }
     Ok(found)
+}
+
+/// How many bytes these chunks have together.
+pub async fn bytes(db: &mut Connection, places: &[(i64, i64)]) -> Result<i64> {
+    let mut total = 0;
+    for part in places.chunks(MOST_SELECTS) {
+        let queries = part.iter().map(|(task_id, line)| {
+            chunks::table
+                .filter(chunks::task_id.eq(*task_id))
+                .filter(chunks::first_line.eq(*line))
+                .select(diesel::dsl::sql::<diesel::sql_types::BigInt>("CAST(octet_length(body) AS BIGINT)"))
+                .into_boxed::<Dialect>()
+        });
+        total += UnionAll(queries.collect()).load::<i64>(db).await?.iter().sum::<i64>();
+    }
+    Ok(total)
 }
 
 /// These chunks, named by task and first line, in no order.

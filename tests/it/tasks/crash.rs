@@ -22,17 +22,17 @@ const UPDATE: &str = "mutation($input: UpdateTaskInput!) { updateTask(input: $in
 const APPEND: &str = "mutation($input: AppendTaskLogInput!) { appendTaskLog(input: $input) { acknowledgedLine } }";
 const COUNT: &str = "query($status: TaskStatus!) { tasks(filter: {statuses: [$status]}) { totalCount } }";
 
-/// Tasks in the queue. 5,000 take a debug build on two cores more than a minute, since SQLite syncs each commit.
-const TASKS: usize = 1_500;
-const WORKERS: usize = 20;
+/// Tasks in the queue.
+const TASKS: usize = 5_000;
+const WORKERS: usize = 200;
 /// Tasks that have ended when the server is killed.
-const ENOUGH: usize = 500;
+const ENOUGH: usize = 2_000;
 /// Lines of a log, how many of them go into one call, and how many are acknowledged when the server is killed.
 const LINES: i64 = 700;
 const AT_ONCE: i64 = 7;
 const ENOUGH_LINES: i64 = 250;
 /// What was given out and never arrived is queued again half a minute later.
-const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_mins(4);
 
 /// What the workers were told.
 #[derive(Default)]
@@ -76,7 +76,7 @@ async fn attempt(client: &Client, query: &str, variables: Value) -> Option<Value
     let request = client.http.post(format!("{}/graphql", client.url)).headers(client.headers()).json(&body);
     let answer: Value = request.send().await.ok()?.json().await.ok()?;
     match answer["errors"][0]["extensions"]["code"].as_str() {
-        Some("UNAVAILABLE") => None,
+        Some("UNAVAILABLE" | "RATE_LIMITED") => None,
         Some(_) => panic!("{variables} was refused: {answer}"),
         None => Some(answer["data"].clone()),
     }
@@ -126,11 +126,12 @@ on_both! {
         first_task(&server.admin(), "many").await;
         database.copy_task("many", TASKS - 1).await;
         let ledger = Arc::new(Ledger::default());
-        let mut workers = Vec::new();
+        let mut clients = Vec::new();
         for number in 0..WORKERS {
-            let client = register(&server, &format!("worker-{number}")).await;
-            workers.push(tokio::spawn(work(client, Arc::clone(&ledger))));
+            clients.push(register(&server, &format!("worker-{number}")).await);
         }
+        let begin = |client| tokio::spawn(work(client, Arc::clone(&ledger)));
+        let workers: Vec<_> = clients.into_iter().map(begin).collect();
         let is_enough = async || ledger.ends.lock().unwrap().len() >= ENOUGH;
         wait_until("a part of the tasks is done", is_enough).await;
         server.kill();

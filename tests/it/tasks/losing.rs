@@ -75,6 +75,49 @@ on_both! {
         assert_refused(&runner.try_append(append).await, "CONFLICT", "");
     }
 
+    async fn what_is_left_of_an_attempt_does_not_speak_for_the_next(database) {
+        let app = TestApp::start(database).await;
+        let (olga, runner, id) = app.running_task().await;
+        for _ in 0..2 {
+            app.pass(Duration::from_mins(1)).await;
+        }
+        assert_eq!(olga.task(&id).await["status"], "QUEUED");
+        // The same runner gets it again, while something of it still works on the first attempt.
+        let fetched = runner.fetch(0).await;
+        assert_eq!((&fetched["task"]["id"], &fetched["task"]["attempt"]), (&json!(id), &json!(2)));
+        let release = "mutation($id: ID!, $attempt: Int!) { \
+                       releaseTask(input: {id: $id, attempt: $attempt}) { task { status } } }";
+        for attempt in [1, 3] {
+            for status in ["RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"] {
+                let outputs = json!([{"name": "other", "value": "attempt"}]);
+                let report = json!({"id": id, "attempt": attempt, "status": status, "outputs": outputs});
+                assert_refused(&runner.update(report).await, "CONFLICT", "");
+            }
+            let append = json!({"id": id, "attempt": attempt, "startLine": 0, "lines": ["other"], "final": true});
+            assert_refused(&runner.try_append(append).await, "CONFLICT", "");
+            let released = runner.client.post(release, json!({"id": id, "attempt": attempt})).await;
+            assert_refused(&released, "CONFLICT", "");
+        }
+        let task = olga.task(&id).await;
+        assert_eq!(
+            (&task["status"], &task["attempt"], &task["outputs"]),
+            (&json!("RUNNING"), &json!(2), &json!([])),
+            "{task}"
+        );
+        let append = json!({"id": id, "attempt": 2, "startLine": 0, "lines": ["the second"], "final": true});
+        let appended = runner.try_append(append).await;
+        assert_eq!(appended.body["data"]["appendTaskLog"]["acknowledgedLine"], 1, "{}", appended.body);
+        let end = json!({"id": id, "attempt": 2, "status": "SUCCEEDED"});
+        assert_eq!(runner.update(end).await.task_status(), "SUCCEEDED");
+        assert_eq!(olga.log(&id).await, ["the second"]);
+
+        // With its number an attempt is handed back, too.
+        let other = olga.enqueue(json!({})).await;
+        assert_eq!(runner.take().await, other);
+        let released = runner.client.post(release, json!({"id": other, "attempt": 1})).await;
+        assert_eq!(released.task_status(), "QUEUED");
+    }
+
     async fn a_task_that_was_to_stop_is_over_when_its_runner_goes_away(database) {
         let app = TestApp::start_with(database, &[("cancel-timeout", "1h")]).await;
         let (olga, _, id) = app.running_task().await;
