@@ -193,7 +193,7 @@ fn no_tls() -> rustls::ClientConfig {
 }
 
 fn new_histogram() -> Histogram<u64> {
-    Histogram::new(3).expect("a histogram")
+    Histogram::new_with_bounds(1, 60_000_000, 3).expect("a histogram")
 }
 
 fn record(times: &mut Histogram<u64>, time: Duration) {
