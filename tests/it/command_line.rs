@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::support::{Client, Database, ServerProcess, Shown, TestDatabase, on_both};
+use crate::support::{Client, Database, ServerProcess, Shown, TestDatabase, eventually, on_both};
 
 /// How long a run may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -459,6 +459,57 @@ async fn an_agent_whose_runner_was_deleted_registers_again() {
     assert_eq!((&again["name"], &again["labels"]), (&json!("box"), &json!(["a"])));
     assert_eq!(state(&server)["runnerId"], again["id"]);
     assert_eq!(terminate(agent).await.0, Some(0));
+}
+
+/// A task of this script, once it has this status.
+async fn task_of(admin: &Client, run: &str, status: &str) -> Value {
+    let payload = json!({"run": run, "secrets": {"PASSWORD": "hunter2"}});
+    let id = admin.enqueue(json!({"repository": "admin/api", "name": "a", "labels": [], "payload": payload})).await;
+    let query = "query($id: ID!) { task(id: $id) { id status failureReason outputs { name value } } }";
+    for _ in 0..300 {
+        let task = admin.data(query, json!({"id": id})).await["task"].clone();
+        if task["status"] == status {
+            return task;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the task {run:?} did not become {status}");
+}
+
+#[tokio::test]
+async fn an_agent_runs_scripts_and_leaves_none_behind() {
+    let (_database, server) = start(&[]).await;
+    let (admin, token) = (server.admin(), server.registration_token());
+    let create = "mutation { createRepository(input: {owner: \"admin\", name: \"api\"}) { repository { id } } }";
+    admin.data(create, json!({})).await;
+    let mut child = agent(&server, &["--token", &token, "--name", "box"]);
+    the_runner(&admin, |_| true).await;
+
+    let script = "echo my $PASSWORD; echo to stderr >&2; echo answer=42 >> $ROLLCALL_OUTPUT";
+    let done = task_of(&admin, script, "SUCCEEDED").await;
+    assert_eq!(admin.log(done["id"].as_str().unwrap()).await, ["my ***", "to stderr"]);
+    assert_eq!(done["outputs"], json!([{"name": "answer", "value": "42"}, {"name": "exit_status", "value": "0"}]));
+    let failed = task_of(&admin, "exit 3", "FAILED").await;
+    assert_eq!(failed["outputs"], json!([{"name": "exit_status", "value": "3"}]));
+
+    // Its identity is its own while it runs.
+    let other = run(&server.folder, &["agent", "--url", &server.url, "--state", STATE]).await;
+    assert_eq!(other.code, 1, "{}", other.error);
+    assert!(other.error.contains("another agent uses the state file"), "{}", other.error);
+
+    // Whoever cannot wait says it twice, and no script stays behind.
+    let pid = server.folder.join("script.pid");
+    task_of(&admin, &format!("echo $$ > {}; sleep 500", pid.display()), "RUNNING").await;
+    eventually("the script runs", async || fs::read_to_string(&pid).is_ok_and(|text| !text.trim().is_empty())).await;
+    let id = child.id().unwrap().to_string();
+    for _ in 0..2 {
+        Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("the agent does not end").unwrap();
+    assert_eq!(status.code(), Some(130));
+    let script = fs::read_to_string(&pid).unwrap();
+    eventually("the script is gone", async || !Path::new("/proc").join(script.trim()).exists()).await;
 }
 
 #[tokio::test]
