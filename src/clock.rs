@@ -118,6 +118,11 @@ impl Clock {
         }
     }
 
+    /// Like [`Clock::sleep_until`]; without a deadline it never ends.
+    pub fn sleep_until_any(&self, deadline: Option<Timestamp>) -> Sleep {
+        deadline.map_or_else(|| -> Sleep { Box::pin(std::future::pending()) }, |deadline| self.sleep_until(deadline))
+    }
+
     /// Ends `duration` from now.
     pub fn sleep(&self, duration: Duration) -> Sleep {
         self.sleep_until(self.now() + duration)

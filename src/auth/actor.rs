@@ -90,6 +90,15 @@ impl UserActor {
 }
 
 impl Actor {
+    /// When what the actor showed ends by itself.
+    pub const fn expires_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::User(user) => user.token.expires_at,
+            Self::Runner(runner) => runner.expires_at,
+            Self::Anonymous | Self::System => None,
+        }
+    }
+
     /// A word for logs.
     pub const fn kind(&self) -> &'static str {
         match self {

@@ -38,7 +38,7 @@ pub(super) fn is_spent(
         return false;
     }
     let is_done = facts.used_at.is_some() && now.as_micros() >= facts.reports_until;
-    let never_came = facts.used_at.is_none() && now >= Timestamp::from_micros(facts.token_issued_at) + times.ttl;
+    let never_came = facts.used_at.is_none() && now >= Timestamp::from_micros(facts.created_at) + times.ttl;
     let went_away = offline_since.is_some_and(|since| now >= since + times.offline_after);
     is_done || never_came || went_away
 }
@@ -111,7 +111,6 @@ mod tests {
         is_ephemeral: true,
         used_at: None,
         created_at: 0,
-        token_issued_at: 0,
         last_online_at: 0,
         is_holding: false,
         reports_until: 0,

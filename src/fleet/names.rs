@@ -18,6 +18,8 @@ const LONGEST_TEXT: usize = 2_000;
 const LONGEST_LABEL: usize = 255;
 /// Most labels of a runner, a token or a task.
 pub const MOST_LABELS: usize = 100;
+/// Longest text to search for, in characters.
+const LONGEST_SEARCH: usize = 100;
 /// Most networks of a token.
 const MOST_NETWORKS: usize = 100;
 /// Shortest password, in characters.
@@ -159,6 +161,19 @@ pub fn labels(field: &'static str, labels: &[String]) -> Result<Vec<String>> {
     known.sort_unstable();
     known.dedup();
     Ok(known)
+}
+
+/// A text to search for in names; nothing when it is empty.
+pub fn search(field: &'static str, text: Option<&str>) -> Result<Option<String>> {
+    let text = text.map(str::trim).filter(|text| !text.is_empty());
+    if text.is_some_and(|text| text.chars().count() > LONGEST_SEARCH) {
+        let message = format!("The text to search for has more than {LONGEST_SEARCH} characters. Give a part of it.");
+        return Err(AppError::bad_input(field, message));
+    }
+    if text.is_some_and(|text| text.contains('\0')) {
+        return Err(AppError::bad_input(field, "The text to search for has the character U+0000, which no name has."));
+    }
+    Ok(text.map(str::to_owned))
 }
 
 /// Networks in CIDR notation.

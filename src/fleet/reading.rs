@@ -12,9 +12,6 @@ use crate::model::{AccessTokenScope, INSTANCE, RunnerStatus, ScopeKind};
 use crate::store::lists::{RunnerFilter, RunnerList, RunnerOrder, RunnerParent, Visible};
 use crate::store::models::{HISTORY_LENGTH, MemberRow, RunnerRow, ScopeRow, TransitionRow};
 
-/// Longest text to search for, in characters.
-const LONGEST_SEARCH: usize = 100;
-
 /// A scope, as a caller names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScopeRef {
@@ -261,18 +258,9 @@ impl Fleet {
     }
 
     async fn runner_filter(&self, query: &RunnerQuery) -> Result<RunnerFilter> {
-        let search = query.search.as_deref().map(str::trim).filter(|search| !search.is_empty());
-        if search.is_some_and(|search| search.chars().count() > LONGEST_SEARCH) {
-            return Err(AppError::bad_input(
-                "filter",
-                format!("The text to search for has more than {LONGEST_SEARCH} characters. Give a part of it."),
-            ));
-        }
-        if search.into_iter().chain(query.labels.iter().map(String::as_str)).any(|text| text.contains('\0')) {
-            return Err(AppError::bad_input(
-                "filter",
-                "The filter has the character U+0000, which no name or label has.",
-            ));
+        let search = super::names::search("filter", query.search.as_deref())?;
+        if query.labels.iter().any(|label| label.contains('\0')) {
+            return Err(AppError::bad_input("filter", "The filter has the character U+0000, which no label has."));
         }
         if query.labels.len() > super::names::MOST_LABELS {
             return Err(AppError::bad_input("filter", "At most 100 labels can be asked for."));
@@ -291,7 +279,7 @@ impl Fleet {
         Ok(RunnerFilter {
             statuses,
             labels: query.labels.clone(),
-            search: search.map(str::to_owned),
+            search,
             ephemeral: query.ephemeral,
             disabled: query.disabled,
             last_online_before: query.offline_for_seconds.map(|seconds| self.seconds_ago(seconds).as_micros()),

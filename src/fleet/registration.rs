@@ -10,7 +10,7 @@ use crate::auth::{Actor, SecretKind, mint, parse};
 use crate::error::{AppError, Result};
 use crate::events::{AccessChange, Event};
 use crate::model::RunnerStatus;
-use crate::store::models::{PresenceRow, RegistrationTokenRow, RunnerRow};
+use crate::store::models::{PresenceRow, RegistrationTokenRow, RunnerRow, list};
 
 /// What a machine says when it registers.
 #[derive(Clone, Debug)]
@@ -253,9 +253,4 @@ fn may_use(token: &RegistrationTokenRow, now: i64, address: Option<IpAddr>) -> R
 
 fn unknown_token() -> AppError {
     AppError::unauthenticated("The registration token is wrong. Ask for a new one (createRegistrationToken).")
-}
-
-/// The parts of a stored list.
-pub(super) fn list(text: &str) -> Vec<String> {
-    text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }

@@ -213,14 +213,7 @@ impl Watcher {
             if let Some(watched) = self.ready.pop_front() {
                 return Some(Ok(watched));
             }
-            let end = self.expires_at();
-            let clock = self.fleet.clock.clone();
-            let expiry = async move {
-                match end {
-                    Some(end) => clock.sleep_until(end).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let expiry = self.fleet.clock.sleep_until_any(self.actor.expires_at());
             tokio::select! {
                 biased;
                 change = self.access.next() => {
@@ -233,14 +226,6 @@ impl Watcher {
                     None => return None,
                 },
             }
-        }
-    }
-
-    fn expires_at(&self) -> Option<Timestamp> {
-        match &self.actor {
-            Actor::User(user) => user.token.expires_at,
-            Actor::Runner(runner) => runner.expires_at,
-            Actor::Anonymous | Actor::System => None,
         }
     }
 

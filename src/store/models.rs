@@ -33,6 +33,11 @@ macro_rules! read_from_text {
 
 read_from_text!(ScopeKind, MemberRole, RunnerStatus, TransitionCause, TaskStatus, CleanupStatus);
 
+/// The parts of a list that is stored with commas between.
+pub fn list(text: &str) -> Vec<String> {
+    text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
 /// The instance, an account or a repository.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = scopes)]

@@ -104,14 +104,7 @@ impl CleanupWatcher {
 
     /// Waits until there is something to look at.
     async fn wait(&mut self) {
-        let clock = self.fleet.clock.clone();
-        let end = if let Actor::User(user) = &self.actor { user.token.expires_at } else { None };
-        let expiry = async {
-            match end {
-                Some(end) => clock.sleep_until(end).await,
-                None => std::future::pending().await,
-            }
-        };
+        let expiry = self.fleet.clock.sleep_until_any(self.actor.expires_at());
         tokio::select! {
             biased;
             change = self.access.next() => {
@@ -128,7 +121,7 @@ impl CleanupWatcher {
                 while let Some(Some(_)) = self.changes.next().now_or_never() {}
                 self.needs_look = true;
             }
-            () = clock.sleep(LOOK_EVERY) => self.needs_look = true,
+            () = self.fleet.clock.sleep(LOOK_EVERY) => self.needs_look = true,
         }
     }
 

@@ -302,14 +302,8 @@ impl Presence {
         loop {
             let earlier = self.0.earlier.notified();
             let next = self.expire();
-            let sleep = async {
-                match next {
-                    Some(next) => self.0.clock.sleep_until(next).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                () = sleep => {}
+                () = self.0.clock.sleep_until_any(next) => {}
                 () = earlier => {}
                 () = stop.cancelled() => return,
             }

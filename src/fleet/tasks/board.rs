@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::fleet::presence::Presence;
 use crate::model::{INSTANCE, TaskStatus};
 use crate::store::lists::Reach;
-use crate::store::models::{LiveTask, TaskRow};
+use crate::store::models::{LiveTask, TaskRow, list};
 
 /// How long the end of a task is remembered, so that what happened before it is not taken for news.
 const REMEMBERED: Duration = Duration::from_mins(2);
@@ -120,7 +120,7 @@ impl Known {
 
     /// One copy of each set of labels, for all tasks that wait with it.
     fn shared(&self, labels: &str) -> Arc<[String]> {
-        let labels = super::split(labels);
+        let labels = list(labels);
         let known = self.queued.get(&INSTANCE).and_then(|sets| sets.get_key_value(labels.as_slice()));
         known.map_or_else(|| labels.into(), |(shared, _)| shared.clone())
     }

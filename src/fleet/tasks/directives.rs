@@ -120,16 +120,7 @@ impl DirectiveStream {
 
     async fn wait(&mut self) {
         let clock = self.fleet.clock.clone();
-        let expires_at = self.runner.expires_at;
-        let expiry = {
-            let clock = clock.clone();
-            async move {
-                match expires_at {
-                    Some(end) => clock.sleep_until(end).await,
-                    None => std::future::pending().await,
-                }
-            }
-        };
+        let expiry = clock.sleep_until_any(self.actor.expires_at());
         tokio::select! {
             biased;
             _ = self.access.next() => self.needs_check = true,

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use crate::clock::Timestamp;
 use crate::model::INSTANCE;
-use crate::store::models::TaskRow;
+use crate::store::models::{TaskRow, list};
 
 /// How long a runner that was only told of a task may take to fetch it before others are told.
 const TOLD_FOR: Duration = Duration::from_secs(5);
@@ -35,7 +35,7 @@ impl Offer {
             task_id: task.id,
             repository_id: task.repository_id,
             owner_id: task.owner_id,
-            labels: super::split(&task.labels).into(),
+            labels: list(&task.labels).into(),
             told: Vec::new(),
         }
     }

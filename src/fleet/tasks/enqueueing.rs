@@ -9,7 +9,7 @@ use crate::model::{AccessTokenScope, TaskStatus};
 use crate::store::models::TaskRow;
 
 /// Largest payload, in bytes of JSON.
-const LARGEST_PAYLOAD: usize = 1024 * 1024;
+pub const LARGEST_PAYLOAD: usize = 1024 * 1024;
 /// Priorities go from minus this to this.
 const HIGHEST_PRIORITY: i64 = 1_000_000;
 /// How long a task may run unless it says otherwise, in seconds. As in Gitea.

@@ -11,7 +11,7 @@ use super::no_task;
 use crate::error::{AppError, ErrorCode, Result};
 use crate::fleet::Fleet;
 use crate::model::{RunnerStatus, TaskStatus};
-use crate::store::models::{LiveTask, TaskRow};
+use crate::store::models::{LiveTask, TaskRow, list};
 
 /// Time between two rounds.
 const ROUND: Duration = Duration::from_secs(1);
@@ -74,7 +74,7 @@ impl Fleet {
             tasks.iter().filter(|task| task.status == TaskStatus::Queued).map(|task| task.labels.as_str()).collect();
         sets.sort_unstable();
         sets.dedup();
-        let sets: Vec<Vec<String>> = sets.into_iter().map(super::split).collect();
+        let sets: Vec<Vec<String>> = sets.into_iter().map(list).collect();
         let (now, ids) = (self.now(), self.ids.clone());
         if !sets.is_empty() {
             let (used_at, stale) = (now.as_micros(), (now - super::LABELS_STALE).as_micros());

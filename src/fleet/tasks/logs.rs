@@ -227,13 +227,7 @@ impl LogFollower {
                     Err(error) => return Some(Err(error)),
                 }
             }
-            let (clock, end) = (self.fleet.clock.clone(), self.complete_at);
-            let closing = async move {
-                match end {
-                    Some(end) => clock.sleep_until(end).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let closing = self.fleet.clock.sleep_until_any(self.complete_at);
             tokio::select! {
                 event = self.watcher.next() => match event? {
                     Err(error) => return Some(Err(error)),

@@ -17,7 +17,7 @@ pub use board::{Board, Held, Live};
 pub use claiming::Fetched;
 pub use directives::DirectiveStream;
 pub use dispatch::Dispatch;
-pub use enqueueing::NewTask;
+pub use enqueueing::{LARGEST_PAYLOAD, NewTask};
 pub use logs::{LogFollower, LogLine, LogPart};
 pub use placement::{Placed, Waiting};
 pub use plan::TaskTimes;
@@ -41,11 +41,6 @@ pub struct TaskSettings {
     pub times: TaskTimes,
     /// Largest log of a task, in bytes.
     pub max_log_bytes: u64,
-}
-
-/// The parts of a stored list.
-pub(super) fn split(text: &str) -> Vec<String> {
-    text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
 /// Brings a plan into the store's terms, in the middle of a transaction. A macro, since the store's terms exist once for each
@@ -93,7 +88,7 @@ use changes;
 macro_rules! relabelled {
     ($db:ident, $queries:ident, $row:expr, $plan:expr, $now:expr, $ids:ident) => {
         if $plan.status == $crate::model::TaskStatus::Queued {
-            let labels = $crate::fleet::tasks::split(&$row.labels);
+            let labels = $crate::store::models::list(&$row.labels);
             let stale = ($now - $crate::fleet::tasks::LABELS_STALE).as_micros();
             Some($queries::tasks::label_node($db, &labels, || $ids.next(), $now.as_micros(), stale).await?)
         } else {

@@ -9,7 +9,7 @@ use crate::fleet::presence::Verdicts;
 use crate::fleet::{Fleet, RunnerQuery, names};
 use crate::model::{AccessTokenScope, INSTANCE, PlacementVerdict, TaskStatus, WaitingReason};
 use crate::store::lists::{QueuePlace, RunnerList, RunnerOrder};
-use crate::store::models::TaskRow;
+use crate::store::models::{TaskRow, list};
 
 /// Places in the queue are counted up to this.
 const LAST_PLACE: i64 = 1_000;
@@ -64,8 +64,7 @@ impl Fleet {
         let waiting = queued.iter().zip(ahead).map(|(task, (_, ahead))| {
             // The tasks of a page are often of few kinds.
             let kept = known.entry((task.repository_id, task.labels.as_str()));
-            let kept =
-                kept.or_insert_with(|| self.what_keeps(task.repository_id, task.owner_id, &super::split(&task.labels)));
+            let kept = kept.or_insert_with(|| self.what_keeps(task.repository_id, task.owner_id, &list(&task.labels)));
             let (reason, matching_runners, missing_labels) = kept.clone();
             (task.id, Waiting { reason, position: ahead + 1, matching_runners, missing_labels })
         });

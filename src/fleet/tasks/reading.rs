@@ -8,9 +8,6 @@ use crate::model::{AccessTokenScope, ScopeKind, TaskStatus};
 use crate::store::lists::{TaskFilter, TaskList, TaskParent, Visible};
 use crate::store::models::{ScopeRow, TaskRow};
 
-/// Longest text to search for, in characters.
-const LONGEST_SEARCH: usize = 100;
-
 /// What a caller asks of tasks in a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskQuery {
@@ -86,14 +83,6 @@ impl Fleet {
 }
 
 fn checked(query: &TaskQuery) -> Result<TaskFilter> {
-    let search = query.search.as_deref().map(str::trim).filter(|search| !search.is_empty());
-    if search.is_some_and(|search| search.chars().count() > LONGEST_SEARCH) {
-        let message = format!("The text to search for has more than {LONGEST_SEARCH} characters. Give a part of it.");
-        return Err(AppError::bad_input("filter", message));
-    }
-    if search.is_some_and(|search| search.contains('\0')) {
-        return Err(AppError::bad_input("filter", "The filter has the character U+0000, which no name has."));
-    }
     let statuses = query.statuses.clone().map(|mut statuses| {
         statuses.sort_unstable();
         statuses.dedup();
@@ -102,7 +91,7 @@ fn checked(query: &TaskQuery) -> Result<TaskFilter> {
     Ok(TaskFilter {
         statuses,
         labels: names::labels("filter", &query.labels)?,
-        search: search.map(str::to_owned),
+        search: names::search("filter", query.search.as_deref())?,
         runner_id: query.runner_id,
     })
 }

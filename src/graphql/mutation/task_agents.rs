@@ -5,12 +5,10 @@ use async_graphql::{Context, ID, InputObject, Object, SimpleObject};
 use super::shown;
 use crate::error::{AppError, Result};
 use crate::fleet::TaskReport;
+use crate::fleet::tasks::LARGEST_PAYLOAD;
 use crate::graphql::context::ContextExt as _;
 use crate::graphql::node_id::{NodeKind, decode_as};
 use crate::graphql::types::{Task, TaskStatus};
-
-/// As many bytes as a payload may have.
-const LARGEST_PAYLOAD: u64 = 1024 * 1024;
 
 #[derive(Default)]
 pub(super) struct TaskAgentMutations;
@@ -114,7 +112,7 @@ impl TaskAgentMutations {
     ) -> Result<FetchTaskPayload, AppError> {
         let request = context.request();
         // A task whose payload did not fit into the answer would be taken for nothing.
-        request.budget.require(LARGEST_PAYLOAD)?;
+        request.budget.require(u64::try_from(LARGEST_PAYLOAD).unwrap_or(u64::MAX))?;
         let (actor, wait) = (request.actor(), input.wait_seconds.unwrap_or(0));
         let fetched = request.fleet.fetch_task(&actor, wait, &request.caller_gone).await?;
         Ok(match fetched {

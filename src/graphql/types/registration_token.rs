@@ -8,7 +8,7 @@ use crate::graphql::loaders::ScopeKey;
 use crate::graphql::node_id::{NodeKind, encode};
 use crate::graphql::pagination::PageArgs;
 use crate::graphql::scalars::DateTime;
-use crate::store::models::RegistrationTokenRow;
+use crate::store::models::{RegistrationTokenRow, list};
 
 /// What a machine needs once to become a runner of a scope. The secret itself is shown once, when it is made.
 #[derive(Clone)]
@@ -20,10 +20,6 @@ impl From<RegistrationTokenRow> for RegistrationToken {
     fn from(row: RegistrationTokenRow) -> Self {
         Self { row }
     }
-}
-
-fn list(text: &str) -> Vec<String> {
-    text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
 /// What a machine needs once to become a runner of a scope. The secret itself is shown once, when it is made.

@@ -117,8 +117,6 @@ pub struct RunnerFacts {
     pub used_at: Option<i64>,
     /// When it registered.
     pub created_at: i64,
-    /// When it got its token: a machine that registers anew begins anew.
-    pub token_issued_at: i64,
     /// When it was last heard from, as of the last write; 0: never.
     pub last_online_at: i64,
     /// Whether it has a task at this moment.

@@ -20,6 +20,11 @@ use diesel_async::RunQueryDsl;
 use super::Connection;
 use crate::error::Result;
 
+/// The pattern of LIKE for whatever has this text in it, which is given as it is stored; escaped with a backslash.
+fn containing(text: &str) -> String {
+    format!("%{}%", text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"))
+}
+
 /// The cheapest statement there is.
 pub async fn ping(db: &mut Connection) -> Result<()> {
     diesel::sql_query("SELECT 1").execute(db).await?;

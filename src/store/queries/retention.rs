@@ -74,7 +74,7 @@ macro_rules! perhaps_spent {
         );
         let delivered = may_deliver.bind::<BigInt, _>($spent.as_of).sql("))");
         let is_done = runners::used_at.is_not_null().and(delivered);
-        let never_came = runners::used_at.is_null().and(runners::token_issued_at.le($spent.unused_before));
+        let never_came = runners::used_at.is_null().and(runners::created_at.le($spent.unused_before));
         let went_away = runners::last_online_at
             .gt(0_i64)
             .and(runners::last_online_at.le($spent.offline_before))
@@ -266,17 +266,10 @@ pub async fn count_maybe_spent(db: &mut Connection, spent: MaybeSpent) -> Result
 
 /// What decides about these runners, in the order of identifiers.
 pub async fn runner_facts(db: &mut Connection, ids: &[i64]) -> Result<Vec<RunnerFacts>> {
-    let rows: Vec<(i64, bool, Option<i64>, i64, i64, i64)> = runners::table
+    let rows: Vec<(i64, bool, Option<i64>, i64, i64)> = runners::table
         .filter(runners::id.eq_any(ids.to_vec()))
         .order(runners::id.asc())
-        .select((
-            runners::id,
-            runners::ephemeral,
-            runners::used_at,
-            runners::created_at,
-            runners::token_issued_at,
-            runners::last_online_at,
-        ))
+        .select((runners::id, runners::ephemeral, runners::used_at, runners::created_at, runners::last_online_at))
         .load(db)
         .await?;
     let holding: Vec<Option<i64>> = tasks::table
@@ -298,17 +291,15 @@ pub async fn runner_facts(db: &mut Connection, ids: &[i64]) -> Result<Vec<Runner
     };
     let reports_until =
         |id: i64| reports.iter().filter(|(runner, _)| *runner == Some(id)).map(|(_, until)| *until).max();
-    let facts =
-        rows.into_iter().map(|(id, is_ephemeral, used_at, created_at, token_issued_at, last_online_at)| RunnerFacts {
-            id,
-            is_ephemeral,
-            used_at,
-            created_at,
-            token_issued_at,
-            last_online_at,
-            is_holding: holding.contains(&Some(id)),
-            reports_until: reports_until(id).unwrap_or(0),
-        });
+    let facts = rows.into_iter().map(|(id, is_ephemeral, used_at, created_at, last_online_at)| RunnerFacts {
+        id,
+        is_ephemeral,
+        used_at,
+        created_at,
+        last_online_at,
+        is_holding: holding.contains(&Some(id)),
+        reports_until: reports_until(id).unwrap_or(0),
+    });
     Ok(facts.collect())
 }
 

@@ -6,6 +6,7 @@ use diesel_async::RunQueryDsl;
 pub use super::super::insert_labels;
 
 use super::super::{Connection, Dialect, lock_rows};
+use super::containing;
 use super::union::{MOST_SELECTS, UnionAll};
 use crate::error::Result;
 use crate::page::{PageRequest, Position, SortKey};
@@ -220,8 +221,7 @@ fn passes(filter: &RunnerFilter) -> Vec<Condition> {
         conditions.push(Box::new(runners::id.eq_any(carriers)));
     }
     if let Some(search) = &filter.search {
-        let pattern =
-            format!("%{}%", search.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
+        let pattern = containing(&search.to_lowercase());
         conditions.push(Box::new(
             runners::name_key
                 .like(pattern.clone())

@@ -4,6 +4,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::super::{Connection, Dialect};
+use super::containing;
 use super::union::{MOST_SELECTS, UnionAll};
 use crate::error::Result;
 use crate::model::TaskStatus;
@@ -58,20 +59,15 @@ fn conditions(list: &TaskList) -> Vec<Condition> {
     }
     for label in &list.filter.labels {
         let labels = ",".into_sql::<diesel::sql_types::Text>().concat(tasks::labels).concat(",");
-        conditions.push(Box::new(labels.like(format!("%,{},%", escaped(label))).escape('\\')));
+        conditions.push(Box::new(labels.like(containing(&format!(",{label},"))).escape('\\')));
     }
     if let Some(search) = &list.filter.search {
-        let pattern = format!("%{}%", escaped(&search.to_lowercase()));
-        conditions.push(Box::new(tasks::name_key.like(pattern).escape('\\')));
+        conditions.push(Box::new(tasks::name_key.like(containing(&search.to_lowercase())).escape('\\')));
     }
     if let Some(id) = list.filter.runner_id {
         conditions.push(Box::new(tasks::runner_id.assume_not_null().eq(id)));
     }
     conditions
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
 }
 
 type Boxed = diesel::dsl::IntoBoxed<
